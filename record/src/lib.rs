@@ -1,1 +1,20 @@
-//! record
+//! What a trial leaves behind: the record, one SQLite file a trial, and the gateway's spool.
+//!
+//! [`store`] opens and guards the files, [`trial_record`] and [`spool`] are the two kinds,
+//! [`progress`] knows what is complete through which event, [`verify`] holds a record against its
+//! own proof, [`import`] makes a record from a diary, [`export`] writes Parquet. Rows are added,
+//! never changed: triggers refuse it, and the proof would show it.
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "export")]
+pub mod export;
+pub mod import;
+pub mod progress;
+pub mod spool;
+pub mod store;
+pub mod trial_record;
+pub mod verify;
+
+pub use spool::Spool;
+pub use store::Error;
+pub use trial_record::Record;

@@ -1,0 +1,288 @@
+//! The gateway's own file: every event it took, until long after a recorder has it.
+//!
+//! The outbox is not stored: it is what lies above the newest receipt. So nothing can leave it but
+//! by a receipt, and a gateway that starts again sends on from where the recorder is.
+
+use crate::store::{
+    At, COLUMNS, Error, Kind, SPOOL_ID, StoredRow, canonical_json, open_reader, open_writer,
+};
+use protocol::topics::EventRow;
+use rusqlite::{Connection, OptionalExtension, params};
+use std::path::{Path, PathBuf};
+
+const KIND: Kind = Kind {
+    name: "spool",
+    application_id: SPOOL_ID,
+    sql: include_str!("spool.sql"),
+};
+/// Rows are kept for so long after a receipt, so that a lost record can be made again.
+pub const KEPT_AFTER_RECEIPT_MS: i64 = 30 * 86_400_000;
+
+/// An open spool.
+#[derive(Debug)]
+pub struct Spool {
+    db: Connection,
+    path: PathBuf,
+}
+
+/// What became of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is new, and on disk.
+    Stored,
+    /// It was there, the same.
+    Repeat,
+    /// Its identity was there with another body: set aside.
+    Conflict,
+}
+
+impl Spool {
+    /// Opens for writing, makes the file where there is none.
+    ///
+    /// # Errors
+    /// Where it is no spool, of another version, held by another program, or the disk fails.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            db: open_writer(path, KIND)?,
+            path: path.into(),
+        })
+    }
+
+    /// Opens for reading only.
+    ///
+    /// # Errors
+    /// Where there is none, or it is no spool of this version.
+    pub fn open_read_only(path: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            db: open_reader(path, KIND)?,
+            path: path.into(),
+        })
+    }
+
+    /// Counts a start of the gateway; gives its number, from 1.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn begin_session(&self, now_utc_ms: i64) -> Result<u32, Error> {
+        self.db
+            .query_row(
+                "INSERT INTO session SELECT ifnull(max(number), 0) + 1, ?1 FROM session RETURNING number",
+                [now_utc_ms],
+                |row| row.get(0),
+            )
+            .at(&self.path)
+    }
+
+    /// A word about a trial.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn meta(&self, trial: &str, key: &str) -> Result<Option<String>, Error> {
+        self.db
+            .query_row(
+                "SELECT value FROM trial WHERE trial = ?1 AND key = ?2",
+                [trial, key],
+                |row| row.get(0),
+            )
+            .optional()
+            .at(&self.path)
+    }
+
+    /// Adds a word about a trial; what stands there stays.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn set_meta(&self, trial: &str, key: &str, value: &str) -> Result<(), Error> {
+        self.db
+            .execute(
+                "INSERT INTO trial VALUES (?1,?2,?3) ON CONFLICT DO NOTHING",
+                [trial, key, value],
+            )
+            .map(|_| ())
+            .at(&self.path)
+    }
+
+    /// Adds rows of any trials in one durable step: after `Ok` they are on disk.
+    ///
+    /// # Errors
+    /// Where the disk fails: final for this handle, nothing of this call may be acknowledged.
+    pub fn append<'r>(
+        &mut self,
+        rows: impl IntoIterator<Item = (&'r str, &'r EventRow)>,
+    ) -> Result<Vec<Outcome>, Error> {
+        let path = &self.path;
+        let step = self.db.transaction().at(path)?;
+        let mut outcomes = Vec::new();
+        {
+            let mut insert = step
+                .prepare_cached(&format!(
+                    "INSERT INTO event (trial, {COLUMNS}) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12) ON CONFLICT DO NOTHING"
+                ))
+                .at(path)?;
+            for (trial, row) in rows {
+                let added = insert
+                    .execute(params![
+                        trial,
+                        row.source.as_str(),
+                        row.boot,
+                        row.seq,
+                        row.tick_ms,
+                        row.at_utc_ms,
+                        row.at_uncertainty_ms,
+                        row.kind,
+                        canonical_json(&row.body),
+                        row.raw,
+                        row.tag.0,
+                        row.received_at_utc_ms,
+                    ])
+                    .at(path)?;
+                let outcome = if added == 1 {
+                    Outcome::Stored
+                } else {
+                    settle(&step, path, trial, row)?
+                };
+                outcomes.push(outcome);
+            }
+        }
+        step.commit().at(path)?;
+        Ok(outcomes)
+    }
+
+    /// The rows of a source after a seq, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn rows_after(
+        &self,
+        trial: &str,
+        source: &str,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredRow>, Error> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM event WHERE trial = ?1 AND source = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4"
+        );
+        let mut query = self.db.prepare_cached(&sql).at(&self.path)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = query
+            .query_map(params![trial, source, after, limit], |row| {
+                StoredRow::read(row, 0)
+            })
+            .at(&self.path)?;
+        rows.collect::<rusqlite::Result<_>>().at(&self.path)
+    }
+
+    /// All trials and their sources.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn sources(&self) -> Result<Vec<(String, String)>, Error> {
+        let mut query = self
+            .db
+            .prepare("SELECT DISTINCT trial, source FROM event ORDER BY trial, source")
+            .at(&self.path)?;
+        let rows = query
+            .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))
+            .at(&self.path)?;
+        rows.collect::<rusqlite::Result<_>>().at(&self.path)
+    }
+
+    /// A recorder says what it has.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn note_receipt(
+        &self,
+        trial: &str,
+        source: &str,
+        recorder: &str,
+        stored_through_seq: u64,
+        now_utc_ms: i64,
+    ) -> Result<(), Error> {
+        self.db
+            .prepare_cached("INSERT INTO receipt VALUES (?1,?2,?3,?4,?5)")
+            .and_then(|mut insert| {
+                insert.execute(params![
+                    trial,
+                    source,
+                    recorder,
+                    stored_through_seq,
+                    now_utc_ms
+                ])
+            })
+            .map(|_| ())
+            .at(&self.path)
+    }
+
+    /// What the newest receipt of a source covers; 0 where there is none.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn receipted(&self, trial: &str, source: &str) -> Result<u64, Error> {
+        self.db
+            .query_row(
+                "SELECT stored_through_seq FROM receipt WHERE trial = ?1 AND source = ?2 ORDER BY rowid DESC LIMIT 1",
+                [trial, source],
+                |row| row.get(0),
+            )
+            .optional()
+            .map(Option::unwrap_or_default)
+            .at(&self.path)
+    }
+
+    /// Removes rows that a receipt covered 30 days ago, of trials that are closed.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn prune(&mut self, now_utc_ms: i64) -> Result<u64, Error> {
+        let before = now_utc_ms.saturating_sub(KEPT_AFTER_RECEIPT_MS);
+        let removed = self
+            .db
+            .execute(
+                "DELETE FROM event WHERE EXISTS (SELECT 1 FROM trial t WHERE t.trial = event.trial AND t.key = 'closed')
+                 AND seq <= (SELECT max(stored_through_seq) FROM receipt r
+                             WHERE r.trial = event.trial AND r.source = event.source AND r.made_at_utc_ms < ?1)",
+                [before],
+            )
+            .at(&self.path)?;
+        Ok(u64::try_from(removed).unwrap_or(0))
+    }
+}
+
+/// A row whose key was taken: the same, or one to set aside.
+fn settle(
+    step: &rusqlite::Transaction<'_>,
+    path: &Path,
+    trial: &str,
+    row: &EventRow,
+) -> Result<Outcome, Error> {
+    let there: (u32, Vec<u8>, Vec<u8>) = step
+        .prepare_cached(
+            "SELECT boot, raw, tag FROM event WHERE trial = ?1 AND source = ?2 AND seq = ?3",
+        )
+        .and_then(|mut same| {
+            same.query_row(params![trial, row.source.as_str(), row.seq], |r| {
+                Ok((r.get(0)?, r.get(1)?, r.get(2)?))
+            })
+        })
+        .at(path)?;
+    if there == (row.boot, row.raw.clone(), row.tag.0.to_vec()) {
+        return Ok(Outcome::Repeat);
+    }
+    let reason = "another body stands under this identity";
+    step.prepare_cached("INSERT INTO quarantine VALUES (?1,?2,?3,?4,?5,?6,?7,?8)")
+        .and_then(|mut insert| {
+            insert.execute(params![
+                trial,
+                row.source.as_str(),
+                row.boot,
+                row.seq,
+                row.raw,
+                row.tag.0,
+                reason,
+                row.received_at_utc_ms
+            ])
+        })
+        .at(path)?;
+    Ok(Outcome::Conflict)
+}
