@@ -1,1 +1,30 @@
-//! gateway
+//! The bedside box, the embedded broker and the ward's recorder.
+//!
+//! Bytes come from the pump's line ([`serial`]), are made durable ([`store`]) and only then
+//! acknowledged and shown; what waits for a receipt is published ([`outbox`], [`publisher`]) to any
+//! MQTT 5 broker ([`mqtt`] is the only file that knows MQTT, [`broker`] the embedded one), where
+//! the [`recorder`] makes it durable again and says so. [`bed`] is a bed as it is now, [`alarms`]
+//! what is wrong with it, [`own_chain`] what the gateway itself says, [`entries`] what people say.
+//! [`clock`] is the only file that reads a clock, [`key_files`] the only one that keeps secrets.
+//! [`gateway`] builds the parts, runs them and shuts them down.
+#![forbid(unsafe_code)]
+
+pub mod alarms;
+pub mod bed;
+pub mod broker;
+pub mod clock;
+pub mod config;
+pub mod entries;
+pub mod gateway;
+pub mod key_files;
+pub mod mqtt;
+pub mod outbox;
+pub mod own_chain;
+mod publisher;
+pub mod recorder;
+pub mod serial;
+pub mod store;
+pub mod watch;
+
+/// Program and version, as it stands in payloads and records.
+pub const SOFTWARE: &str = concat!("thecal ", env!("CARGO_PKG_VERSION"));

@@ -213,6 +213,25 @@ bedside! {
     }
 }
 
+impl Fact {
+    /// The id of the entry that a person made, where this is one.
+    pub fn entry_id(&self) -> Option<&str> {
+        match self {
+            Self::Observation(entry) => Some(&entry.entry_id),
+            Self::Rescue(entry) => Some(&entry.entry_id),
+            Self::ScoreEntry(entry) => Some(&entry.entry_id),
+            Self::Pump(_)
+            | Self::GatewayStarted(_)
+            | Self::LinkChanged(_)
+            | Self::ClockStepped(_)
+            | Self::AlarmChanged(_)
+            | Self::Stored(_)
+            | Self::Quarantined(_)
+            | Self::BootAnchored(_) => None,
+        }
+    }
+}
+
 /// What may be observed, with the unit and the range that can be (`design.md` §7): name, unit,
 /// least, most.
 pub const OBSERVATIONS: &[(&str, &str, f64, f64)] = &[

@@ -141,7 +141,9 @@ pub enum Finding {
     Proven,
     /// After a hole: present, not proven, until the next checkpoint.
     NotProven,
-    /// Missing events before this one.
+    /// Missing events before this one. Without the tag secret this takes back every
+    /// [`Finding::Good`] since the last [`Finding::Proven`]: the head that those led to is nowhere
+    /// compared with a signed one any more.
     Hole {
         /// First missing seq.
         from_seq: u64,
@@ -194,7 +196,10 @@ pub struct ChainCheck {
     pub checkpoints: u64,
     /// The last seq that a good checkpoint covers, itself included.
     pub proven_through: u64,
-    missing: u64,
+    /// Events that are here and that nothing proves: around each hole, from the checkpoint before it
+    /// (with the tag secret, from the hole) to the one after it.
+    pub not_proven: u64,
+    since_checkpoint: u64,
 }
 
 impl ChainCheck {
@@ -212,7 +217,8 @@ impl ChainCheck {
             closed: false,
             checkpoints: 0,
             proven_through: 0,
-            missing: 0,
+            not_proven: 0,
+            since_checkpoint: 0,
         }
     }
 
@@ -241,7 +247,10 @@ impl ChainCheck {
         }
         if head.seq > last_seq + 1 {
             self.head = None;
-            self.missing += head.seq - 1 - last_seq;
+            if !self.tags_known {
+                self.not_proven += self.since_checkpoint;
+            }
+            self.since_checkpoint = 0;
             // The seqs are accounted for; the boot stays that of the last event seen.
             self.last = Some(Head {
                 boot: last_boot,
@@ -260,8 +269,10 @@ impl ChainCheck {
         }
         self.closing |= matches!(body, Body::TrialClosed(_));
         let Some(before) = self.head else {
+            self.not_proven += 1;
             return Finding::NotProven;
         };
+        self.since_checkpoint += 1;
         let after = before.after(raw);
         self.head = Some(after);
         if self.tag_holds(&after, tag) {
@@ -285,7 +296,8 @@ impl ChainCheck {
             Some(Broken::Signature)
         } else if self.head.is_some_and(|h| h != head) {
             Some(Broken::Head)
-        } else if seen.through_seq + 1 != at.seq || seen.count != seen.through_seq {
+        } else if seen.through_seq.checked_add(1) != Some(at.seq) || seen.count != seen.through_seq
+        {
             Some(Broken::Count)
         } else {
             None
@@ -304,6 +316,7 @@ impl ChainCheck {
             return Finding::Broken(Broken::Tag);
         }
         self.checkpoints += 1;
+        self.since_checkpoint = 0;
         self.proven_through = at.seq;
         self.closed = self.closing;
         Finding::Proven

@@ -187,6 +187,15 @@ impl Spool {
         rows.collect::<rusqlite::Result<_>>().at(&self.path)
     }
 
+    /// The last seq of a source; 0 where there is none.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn last_seq(&self, trial: &str, source: &str) -> Result<u64, Error> {
+        let sql = "SELECT ifnull(max(seq), 0) FROM event WHERE trial = ?1 AND source = ?2";
+        self.db.query_row(sql, [trial, source], |row| row.get(0)).at(&self.path)
+    }
+
     /// A recorder says what it has.
     ///
     /// # Errors

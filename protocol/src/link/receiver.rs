@@ -1,6 +1,6 @@
 //! The gateway's half.
 
-use super::{LOST_AFTER_MS, RESUME_EVERY_MS, TIME_EVERY_MS};
+use super::{HEARTBEAT_MS, LOST_AFTER_MS, RESUME_EVERY_MS, TIME_EVERY_MS};
 use crate::event::{Body, Head, JournalLost, Raw, decode};
 use crate::hex::Tag;
 use crate::message::{Ack, FromPump, Hello, Resume, TimeReply, TimeRequest, ToPump};
@@ -68,6 +68,7 @@ pub struct Receiver {
     accepted: u64,
     stored: u64,
     announced: u64,
+    accepted_at_heartbeat: u64,
     ack_due: bool,
     resume_due: bool,
     resumed_at: Option<Uptime>,
@@ -94,6 +95,7 @@ impl Receiver {
             accepted: stored,
             stored,
             announced: 0,
+            accepted_at_heartbeat: stored,
             ack_due: false,
             resume_due: true,
             resumed_at: None,
@@ -181,7 +183,9 @@ impl Receiver {
             FromPump::Event { raw, head, tag } => self.take(raw, head, tag),
             FromPump::Hello(hello) => Taken::Hello(hello),
             FromPump::Heartbeat(beat) => {
+                self.resume_due |= self.greeted && self.stands_still(now, beat.last_seq);
                 self.announced = beat.last_seq;
+                self.accepted_at_heartbeat = self.accepted;
                 Taken::Heartbeat(beat)
             }
             FromPump::TimeReply(reply) => Taken::TimeReply(reply),
@@ -193,6 +197,15 @@ impl Receiver {
         }
     }
 
+    /// Whether what the pump spoke of at its last heartbeat, or the manifest, should be here by now:
+    /// the pump does not know that it is missing, and nothing behind it shows the gap.
+    fn stands_still(&self, now: Uptime, last_seq: u64) -> bool {
+        let events = self.announced.min(last_seq) > self.accepted
+            && self.accepted == self.accepted_at_heartbeat;
+        let asked_long_ago = |at| now.millis_since(at) >= HEARTBEAT_MS;
+        events || self.want_manifest && self.resumed_at.is_none_or(asked_long_ago)
+    }
+
     fn take(&mut self, raw: Raw, head: Head, tag: Tag) -> Taken {
         if head.seq <= self.accepted {
             self.repeats += 1;
@@ -201,15 +214,15 @@ impl Receiver {
         }
         let lost = match decode(&raw) {
             Ok((_, Body::JournalLost(JournalLost { from_seq, to_seq })))
-                if from_seq <= self.accepted + 1
-                    && to_seq + 1 == head.seq
+                if from_seq.saturating_sub(1) <= self.accepted
+                    && to_seq.checked_add(1) == Some(head.seq)
                     && to_seq > self.accepted =>
             {
                 Some((self.accepted + 1, to_seq))
             }
             _ => None,
         };
-        if head.seq > self.accepted + 1 && lost.is_none() {
+        if head.seq - 1 > self.accepted && lost.is_none() {
             self.gaps += 1;
             self.resume_due = true;
             return Taken::Nothing;
@@ -226,7 +239,9 @@ impl Receiver {
     /// When `poll_send` is next due, where nothing arrives before.
     pub fn poll_timeout(&self) -> Uptime {
         match (self.resume_due, self.resumed_at) {
-            (true, Some(at)) => self.time_at.min(at + RESUME_EVERY_MS),
+            (true, Some(at)) if self.greeted => self.time_at.min(at + RESUME_EVERY_MS),
+            // No question for the time before the pump has said who it is.
+            (true, Some(at)) => at + RESUME_EVERY_MS,
             (true, None) => self.started,
             (false, _) => self.time_at,
         }

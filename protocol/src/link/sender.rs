@@ -46,7 +46,7 @@ pub struct Sender {
     time_reply: Option<(u32, u64)>,
     /// Messages of types that this program does not know.
     pub unknown: u32,
-    /// Acknowledgements beyond what was ever sent: noise, or a forger.
+    /// Acknowledgements beyond what was ever journaled: noise, or a forger.
     pub impossible_acks: u32,
 }
 
@@ -96,12 +96,14 @@ impl Sender {
         self.heard_at = Some(now);
         match message {
             ToPump::Ack(ack) => {
-                if ack.through_seq >= self.next {
+                if ack.through_seq > self.last_journaled {
                     self.impossible_acks = self.impossible_acks.saturating_add(1);
                 } else if ack.through_seq > self.acked {
+                    // It may be for what was sent before this start.
                     self.acked = ack.through_seq;
+                    self.next = self.next.max(self.acked.saturating_add(1));
                     self.resend_ms = RESEND_MIN_MS;
-                    self.resend_at = (self.next > self.acked + 1).then(|| now + self.resend_ms);
+                    self.resend_at = (self.next - 1 > self.acked).then(|| now + self.resend_ms);
                 }
             }
             ToPump::Resume(resume) => {
@@ -110,7 +112,7 @@ impl Sender {
                     self.manifest_from = Some(0);
                 }
                 self.acked = resume.last_contiguous_seq.min(self.last_journaled);
-                self.next = self.acked + 1;
+                self.next = self.acked.saturating_add(1);
                 self.resend_ms = RESEND_MIN_MS;
                 self.resend_at = None;
             }
@@ -122,7 +124,7 @@ impl Sender {
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Uptime) {
         if self.resend_at.is_some_and(|at| at <= now) {
-            self.next = self.acked + 1;
+            self.next = self.acked.saturating_add(1);
             self.resend_ms = (self.resend_ms * 2).min(RESEND_MAX_MS);
             self.resend_at = None;
         }
@@ -157,9 +159,11 @@ impl Sender {
                 return Some(Send::ManifestPart { offset });
             }
         }
-        if self.heard_at.is_some() && self.next <= self.last_journaled.min(self.acked + WINDOW) {
+        if self.heard_at.is_some()
+            && self.next <= self.last_journaled.min(self.acked.saturating_add(WINDOW))
+        {
             let seq = self.next;
-            self.next += 1;
+            self.next = self.next.saturating_add(1);
             if self.resend_at.is_none() {
                 self.resend_at = Some(now + self.resend_ms);
             }

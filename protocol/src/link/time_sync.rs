@@ -44,7 +44,7 @@ impl TimeSync {
         let Some((id, asked)) = self.asked.take() else {
             return;
         };
-        if id != reply.id || at < asked {
+        if id != reply.id || at < asked || reply.sent_tick_ms < reply.received_tick_ms {
             return;
         }
         let (Ok(t2), Ok(t3)) = (
@@ -62,8 +62,8 @@ impl TimeSync {
         let (t1, t4) = (asked.as_unix_millis(), at.as_unix_millis());
         let exchange = Exchange {
             // UTC less tick.
-            offset_ms: i64::midpoint(t1 - t2, t4 - t3),
-            round_trip_ms: ((t4 - t1) - t3.saturating_sub(t2)).max(0),
+            offset_ms: i64::midpoint(t1.saturating_sub(t2), t4.saturating_sub(t3)),
+            round_trip_ms: t4.saturating_sub(t1).saturating_sub(t3 - t2).max(0),
             tick_ms: t3,
         };
         if let Some(slot) = self.kept.get_mut(self.next) {
@@ -98,7 +98,7 @@ impl TimeSync {
             .unwrap_or(i64::MAX)
             .saturating_mul(DRIFT_PPM)
             / 1_000_000;
-        exchange.round_trip_ms / 2 + 1 + drift
+        (exchange.round_trip_ms / 2 + 1).saturating_add(drift)
     }
 }
 

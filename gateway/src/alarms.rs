@@ -1,0 +1,201 @@
+//! What is wrong with a bed: the pump's own conditions, and the technical ones of the gateway.
+//! Pure. Every change is also a fact of the gateway's chain.
+//!
+//! A condition that ended stays in the list as *ended* until somebody has seen it; silence is a
+//! condition, and only a fresh frame ends it.
+
+use crate::bed::Bed;
+use protocol::bedside::AlarmChanged;
+use protocol::event::{AlarmCode, Priority};
+use protocol::time::Timestamp;
+use protocol::topics::{AlarmRow, LinkWord};
+use std::collections::BTreeMap;
+
+/// The alarms of one bed.
+#[derive(Clone, Debug, Default)]
+pub struct Alarms {
+    rows: BTreeMap<String, AlarmRow>,
+}
+
+/// What the gateway itself sees.
+#[derive(Clone, Debug, Default)]
+pub struct Technical {
+    /// The serial line.
+    pub link: Option<LinkWord>,
+    /// Seconds of silence on it.
+    pub silent_s: u64,
+    /// Why the store failed, where it did.
+    pub store: Option<String>,
+    /// The pump is not the one that was bound, or says impossible things.
+    pub identity: Option<String>,
+    /// Rows set aside.
+    pub quarantined: u64,
+    /// No recorder has confirmed anything for so long, seconds.
+    pub unrecorded_s: Option<u64>,
+    /// The broker refused or nobody listens.
+    pub refused: Option<String>,
+}
+
+/// The words for a condition of the pump.
+pub fn pump_words(code: AlarmCode) -> &'static str {
+    match code {
+        AlarmCode::DownstreamOcclusion => "DOWNSTREAM OCCLUSION, check catheter and filter",
+        AlarmCode::UpstreamOcclusion => "UPSTREAM OCCLUSION, check reservoir clamp",
+        AlarmCode::AirInLine => "AIR IN LINE",
+        AlarmCode::ReservoirLow => "RESERVOIR LOW",
+        AlarmCode::ReservoirEmpty => "RESERVOIR EMPTY, no drug is delivered",
+        AlarmCode::BatteryLow => "PUMP BATTERY LOW",
+        AlarmCode::BatteryFlat => "PUMP BATTERY FLAT",
+        AlarmCode::OverDelivery => "OVER-DELIVERY, assess the patient",
+        AlarmCode::UnderDelivery => "UNDER-DELIVERY",
+        AlarmCode::DoorOpen => "PUMP DOOR OPEN",
+        AlarmCode::KeyStuck => "KEY STUCK, the patient may be unable to report pain",
+        AlarmCode::SupervisorStop => "PUMP STOPPED ITSELF, replace the pump",
+        AlarmCode::Storage => "PUMP JOURNAL FAILED, replace the pump",
+        AlarmCode::SelfTest => "PUMP SELF-TEST FAILED, replace the pump",
+    }
+}
+
+impl Alarms {
+    /// Holds the list against what is so now; gives the changes, to be stored.
+    pub fn update(
+        &mut self,
+        now: Timestamp,
+        bed: &Bed,
+        technical: &Technical,
+    ) -> Vec<AlarmChanged> {
+        let mut is_so: BTreeMap<String, (bool, Priority, String, i64)> = BTreeMap::new();
+        for (code, (priority, since)) in &bed.pump_alarms {
+            let words = pump_words(*code).to_owned();
+            is_so.insert(code.word().into(), (false, *priority, words, *since));
+        }
+        let since = now.as_unix_millis();
+        let mut add = |name: &str, priority, words: String| {
+            is_so.insert(name.into(), (true, priority, words, since));
+        };
+        match technical.link {
+            Some(LinkWord::Lost) if !bed.is_closed() => {
+                let words = "NO DATA FROM PUMP, check cable; the pump delivers on its own program";
+                add("link_lost", Priority::High, words.into());
+            }
+            Some(LinkWord::NeverHeard) if technical.silent_s >= 60 => {
+                add(
+                    "never_heard",
+                    Priority::Medium,
+                    "PUMP NEVER HEARD, check cable".into(),
+                );
+            }
+            Some(_) | None => {}
+        }
+        if let Some(why) = &technical.store {
+            add(
+                "store_failed",
+                Priority::High,
+                format!("STORE FAILED, pump keeps its data: {why}"),
+            );
+        }
+        if let Some(why) = &technical.identity {
+            add(
+                "identity",
+                Priority::High,
+                format!("WRONG PUMP OR TRIAL: {why}"),
+            );
+        }
+        if technical.quarantined > 0 {
+            let words = format!("{} EVENTS SET ASIDE, see the record", technical.quarantined);
+            add("quarantine", Priority::Medium, words);
+        }
+        if technical.unrecorded_s.is_some_and(|s| s >= 60) {
+            let words = "NO RECORDER CONFIRMS, data is kept at the bedside".to_owned();
+            add("not_recorded", Priority::Medium, words);
+        }
+        if let Some(why) = &technical.refused {
+            add(
+                "broker_refused",
+                Priority::Medium,
+                format!("BROKER REFUSES: {why}"),
+            );
+        }
+        self.settle(since, is_so)
+    }
+
+    fn settle(
+        &mut self,
+        now: i64,
+        is_so: BTreeMap<String, (bool, Priority, String, i64)>,
+    ) -> Vec<AlarmChanged> {
+        let mut changes = Vec::new();
+        let mut note = |row: &AlarmRow, change: &str| {
+            changes.push(AlarmChanged {
+                alarm: row.alarm.clone(),
+                priority: row.priority,
+                change: change.into(),
+                text: row.text.chars().take(80).collect(),
+            });
+        };
+        for (name, row) in &mut self.rows {
+            if !row.ended && !is_so.contains_key(name) {
+                row.ended = true;
+                note(row, "cleared");
+            }
+        }
+        self.rows
+            .retain(|_, row| !row.ended || now - row.since_utc_ms < 24 * 3_600_000);
+        for (alarm, (technical, priority, text, since_utc_ms)) in is_so {
+            match self.rows.get_mut(&alarm) {
+                Some(row) if !row.ended => {
+                    row.priority = row.priority.max(priority);
+                    row.text = text;
+                }
+                _ => {
+                    let row = AlarmRow {
+                        alarm: alarm.clone(),
+                        technical,
+                        priority,
+                        text,
+                        since_utc_ms,
+                        ended: false,
+                        acknowledged_by: None,
+                    };
+                    note(&row, "raised");
+                    self.rows.insert(alarm, row);
+                }
+            }
+        }
+        changes
+    }
+
+    /// All active ones and those that ended unseen: most urgent first, then oldest first.
+    pub fn rows(&self) -> Vec<AlarmRow> {
+        let mut rows: Vec<_> = self.rows.values().cloned().collect();
+        rows.sort_by_key(|r| (r.ended, std::cmp::Reverse(r.priority), r.since_utc_ms));
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_line_is_an_alarm_until_a_frame_comes_and_then_stays_as_ended() {
+        let bed = Bed::new("gw", "07", "T", 1);
+        let mut alarms = Alarms::default();
+        let at = Timestamp::from_unix_millis;
+        let lost = Technical {
+            link: Some(LinkWord::Lost),
+            ..Technical::default()
+        };
+        assert_eq!(alarms.update(at(0), &bed, &lost).len(), 1);
+        for hour in 1..72 {
+            assert_eq!(alarms.update(at(hour * 3_600_000), &bed, &lost), []);
+            assert!(!alarms.rows()[0].ended, "silent for {hour} h");
+        }
+        let up = Technical {
+            link: Some(LinkWord::Up),
+            ..Technical::default()
+        };
+        let changes = alarms.update(at(72 * 3_600_000), &bed, &up);
+        assert_eq!(changes[0].change, "cleared");
+    }
+}

@@ -1,0 +1,171 @@
+//! What waits for a receipt, and what to send next of it. Pure: a cursor a source.
+//!
+//! A PUBACK moves nothing here but the window: brokers lost up to all of what they had
+//! acknowledged (`facts/gateway-mqtt.md` §0). Only a recorder's receipt does; where it shows no
+//! progress, everything above it is sent again.
+
+use protocol::time::Uptime;
+use std::collections::BTreeMap;
+
+/// Batches sent and not yet answered by the broker, in all.
+pub const WINDOW: usize = 16;
+/// Without progress of the receipts for so long, send again from the receipt.
+pub const RESEND_AFTER_MS: u64 = 5_000;
+
+/// Which chain: trial and source.
+pub type Key = (String, String);
+
+#[derive(Clone, Debug, Default)]
+struct Cursor {
+    stored: u64,
+    sent: u64,
+    recorded: u64,
+    progress_at: Uptime,
+}
+
+/// The cursors of all sources.
+#[derive(Clone, Debug, Default)]
+pub struct Outbox {
+    cursors: BTreeMap<Key, Cursor>,
+    in_flight: usize,
+}
+
+impl Outbox {
+    /// Rows of a source are on disk through `stored`; receipts cover `recorded`.
+    pub fn open(&mut self, now: Uptime, key: Key, stored: u64, recorded: u64) {
+        self.cursors.insert(
+            key,
+            Cursor {
+                stored,
+                sent: recorded,
+                recorded,
+                progress_at: now,
+            },
+        );
+    }
+
+    /// More rows are on disk.
+    pub fn note_stored(&mut self, now: Uptime, key: &Key, seq: u64) {
+        if let Some(cursor) = self.cursors.get_mut(key) {
+            if cursor.stored == cursor.recorded {
+                cursor.progress_at = now;
+            }
+            cursor.stored = cursor.stored.max(seq);
+        } else {
+            self.open(now, key.clone(), seq, 0);
+        }
+    }
+
+    /// A recorder has everything through `seq`. One that has less than before has lost its record:
+    /// all above is sent again.
+    pub fn note_receipt(&mut self, now: Uptime, key: &Key, seq: u64) {
+        if let Some(cursor) = self.cursors.get_mut(key) {
+            if seq != cursor.recorded {
+                cursor.progress_at = now;
+            }
+            if seq < cursor.recorded {
+                cursor.sent = seq;
+            }
+            cursor.recorded = seq;
+            cursor.sent = cursor.sent.max(seq);
+        }
+    }
+
+    /// The connection is new, or the broker refused: what it had is gone.
+    pub fn reset(&mut self, now: Uptime) {
+        self.in_flight = 0;
+        for cursor in self.cursors.values_mut() {
+            cursor.sent = cursor.recorded;
+            cursor.progress_at = now;
+        }
+    }
+
+    /// The next batch to read and send: of which source, after which seq.
+    pub fn poll_batch(&mut self, now: Uptime) -> Option<(Key, u64)> {
+        if self.in_flight >= WINDOW {
+            return None;
+        }
+        for cursor in self.cursors.values_mut() {
+            let stuck = cursor.sent > cursor.recorded
+                && now.millis_since(cursor.progress_at) >= RESEND_AFTER_MS;
+            if stuck {
+                cursor.sent = cursor.recorded;
+                cursor.progress_at = now;
+            }
+        }
+        let due = self.cursors.iter().filter(|(_, c)| c.sent < c.stored);
+        due.min_by_key(|(_, c)| c.sent)
+            .map(|(key, c)| (key.clone(), c.sent))
+    }
+
+    /// A batch through `seq` left.
+    pub fn note_sent(&mut self, key: &Key, seq: u64) {
+        self.in_flight += 1;
+        if let Some(cursor) = self.cursors.get_mut(key) {
+            cursor.sent = cursor.sent.max(seq);
+        }
+    }
+
+    /// The broker answered one batch, whatever it said.
+    pub fn note_answered(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// What a recorder has of a source.
+    pub fn recorded(&self, key: &Key) -> u64 {
+        self.cursors.get(key).map_or(0, |c| c.recorded)
+    }
+
+    /// Since when rows of a trial wait without any progress.
+    pub fn waiting_since(&self, trial: &str) -> Option<Uptime> {
+        let waiting = |(key, c): &(&Key, &Cursor)| key.0 == trial && c.recorded < c.stored;
+        self.cursors
+            .iter()
+            .filter(waiting)
+            .map(|(_, c)| c.progress_at)
+            .min()
+    }
+
+    /// Everything that is on disk is at a recorder.
+    pub fn is_empty(&self) -> bool {
+        self.cursors.values().all(|c| c.recorded >= c.stored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Key {
+        ("T".into(), "P".into())
+    }
+
+    #[test]
+    fn only_a_receipt_empties_the_outbox() {
+        let mut outbox = Outbox::default();
+        outbox.open(Uptime::ZERO, key(), 100, 0);
+        assert_eq!(outbox.poll_batch(Uptime::ZERO), Some((key(), 0)));
+        outbox.note_sent(&key(), 64);
+        outbox.note_answered();
+        outbox.note_sent(&key(), 100);
+        outbox.note_answered();
+        assert!(!outbox.is_empty());
+        assert_eq!(outbox.poll_batch(Uptime::ZERO), None);
+        let later = Uptime::from_millis(RESEND_AFTER_MS);
+        assert_eq!(
+            outbox.poll_batch(later),
+            Some((key(), 0)),
+            "no receipt: again"
+        );
+        outbox.note_receipt(later, &key(), 100);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_recorder_that_lost_its_record_gets_everything_again() {
+        let mut outbox = Outbox::default();
+        outbox.open(Uptime::ZERO, key(), 100, 100);
+        outbox.note_receipt(Uptime::ZERO, &key(), 10);
+        assert_eq!(outbox.poll_batch(Uptime::ZERO), Some((key(), 10)));
+    }
+}
