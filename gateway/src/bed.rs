@@ -10,6 +10,9 @@ use protocol::topics::{
 };
 use std::collections::BTreeMap;
 
+/// Steps that are filled at once; a longer silence of the pump is shown as one.
+const STEPS_MAX: i64 = 1_008;
+
 /// The model of one bed.
 #[derive(Clone, Debug)]
 pub struct Bed {
@@ -17,6 +20,7 @@ pub struct Bed {
     trend: BTreeMap<i64, TrendStep>,
     baseline: (u64, u64),
     delivered_before: Option<(u64, u64)>,
+    known_until: Option<i64>,
     lockout_ms: u32,
     scores: BTreeMap<u64, (i64, u8, bool)>,
     /// Conditions that the pump itself has raised and not ended: since when.
@@ -77,6 +81,7 @@ impl Bed {
             trend: BTreeMap::new(),
             baseline: (0, 0),
             delivered_before: None,
+            known_until: None,
             lockout_ms: 0,
             scores: BTreeMap::new(),
             pump_alarms: BTreeMap::new(),
@@ -107,11 +112,33 @@ impl Bed {
         })
     }
 
+    /// The pump's events have no hole up to here: where none speaks of delivery, there was none.
+    fn know_until(&mut self, at: i64) {
+        let first = self
+            .known_until
+            .unwrap_or(at)
+            .max(at - TREND_STEP_MS * STEPS_MAX);
+        let mut start = first.div_euclid(TREND_STEP_MS) * TREND_STEP_MS;
+        while start <= at {
+            let step = self.step(start);
+            step.delivered_nl.get_or_insert(0);
+            step.programmed_nl.get_or_insert(0);
+            start += TREND_STEP_MS;
+        }
+        self.known_until = Some(self.known_until.map_or(at, |known| known.max(at)));
+    }
+
     /// Something is on disk that happened `at` (trial time). `seq` is that of its source.
     pub fn handle_fact(&mut self, at: Timestamp, seq: u64, fact: &Fact) {
         let at = at.as_unix_millis();
         match fact {
-            Fact::Pump(body) => self.handle_pump(at, seq, body),
+            Fact::Pump(body) => {
+                if matches!(body, Body::JournalLost(_)) {
+                    self.known_until = Some(at);
+                }
+                self.know_until(at);
+                self.handle_pump(at, seq, body);
+            }
             Fact::Rescue(rescue) => {
                 self.state.rescues += 1;
                 self.step(rescue.at_utc_ms).rescues += 1;
@@ -373,6 +400,6 @@ mod tests {
         }
         let trend = bed.payload(Timestamp::from_unix_millis(0), link()).trend;
         let seen: Vec<_> = trend.iter().map(|step| step.delivered_nl).collect();
-        assert_eq!(seen, [Some(400), Some(600)]);
+        assert_eq!(seen, [Some(0), Some(400), Some(600)]);
     }
 }

@@ -5,11 +5,12 @@ use crate::bed::Bed;
 use crate::clock::Clock;
 use crate::config::{BedConfig, Config};
 use crate::key_files::{self, Trust};
+use crate::line::Line;
 use crate::mqtt;
 use crate::outbox::Outbox;
 use crate::own_chain::OwnChain;
 use crate::publisher;
-use crate::serial::Line;
+use crate::serial;
 use crate::store::Store;
 use protocol::manifest::SignedManifest;
 use protocol::time::Uptime;
@@ -135,7 +136,7 @@ impl Gateway {
             lines.push(
                 std::thread::Builder::new()
                     .name(name)
-                    .spawn(move || line.run())?,
+                    .spawn(move || serial::run(line))?,
             );
         }
         let topics = Topics::of_site(&config.site).ok_or("the site has no name")?;

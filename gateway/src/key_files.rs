@@ -209,4 +209,13 @@ impl Trust {
             }
         }
     }
+
+    /// For a reader that only shows: whether `key` is believed, by whatever name it speaks.
+    /// Without a folder everybody is; the caller says so.
+    pub fn accepts_reader(&self, key: &PublicKey) -> bool {
+        match self {
+            Self::Folder(keys) => keys.contains_key(key),
+            Self::FirstUse(_) => true,
+        }
+    }
 }

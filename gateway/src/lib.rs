@@ -1,6 +1,6 @@
 //! The bedside box, the embedded broker and the ward's recorder.
 //!
-//! Bytes come from the pump's line ([`serial`]), are made durable ([`store`]) and only then
+//! Bytes come from the pump's line ([`serial`], `line`), are made durable ([`store`]) and only then
 //! acknowledged and shown; what waits for a receipt is published ([`outbox`], [`publisher`]) to any
 //! MQTT 5 broker ([`mqtt`] is the only file that knows MQTT, [`broker`] the embedded one), where
 //! the [`recorder`] makes it durable again and says so. [`bed`] is a bed as it is now, [`alarms`]
@@ -17,6 +17,7 @@ pub mod config;
 pub mod entries;
 pub mod gateway;
 pub mod key_files;
+mod line;
 pub mod mqtt;
 pub mod outbox;
 pub mod own_chain;

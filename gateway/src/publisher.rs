@@ -20,11 +20,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-/// A state payload goes out at least so often, so that a dashboard knows that we live; wall
-/// milliseconds.
-const STATE_EVERY_MS: u64 = 1_000;
-/// And at most so often.
-const STATE_LEAST_MS: u64 = 200;
+/// State payloads go out so often, so that a dashboard knows that we live; wall milliseconds.
+const STATE_EVERY_MS: u64 = 250;
+/// The list of alarms goes out so often; at each state while one is active.
+const ALARMS_EVERY_MS: u64 = 1_000;
 const TICK: Duration = Duration::from_millis(100);
 
 pub(crate) struct Publisher {
@@ -53,7 +52,7 @@ enum Done {
 impl Publisher {
     pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Incoming>) {
         let mut in_flight: JoinSet<Done> = JoinSet::new();
-        let mut shown_ms = 0;
+        let (mut shown_ms, mut alarms_ms) = (0, 0);
         let mut tick = tokio::time::interval(TICK);
         while !self.stop.load(Ordering::Relaxed) {
             tokio::select! {
@@ -69,10 +68,11 @@ impl Publisher {
                 self.send_batches(&mut in_flight).await;
             }
             let now_ms = self.clock.now().uptime.as_millis();
-            if now_ms.saturating_sub(shown_ms) >= STATE_LEAST_MS && self.connected {
-                let old = now_ms.saturating_sub(shown_ms) >= STATE_EVERY_MS;
-                self.show(&mut in_flight, old);
+            if now_ms.saturating_sub(shown_ms) >= STATE_EVERY_MS && self.connected {
+                let alarms_due = now_ms.saturating_sub(alarms_ms) >= ALARMS_EVERY_MS;
+                self.show(&mut in_flight, alarms_due);
                 shown_ms = now_ms;
+                alarms_ms = if alarms_due { now_ms } else { alarms_ms };
             }
             self.note_waiting();
         }

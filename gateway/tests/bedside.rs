@@ -1,72 +1,32 @@
 //! Pump, gateway, broker and recorder with real parts on every hop: a pty opened by `serialport`,
 //! SQLite on disk, MQTT over TCP.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
 
 mod common;
 
-use common::{Journal, PtyPump, TRIAL};
-use gateway::clock::Mode;
-use gateway::config::{BedConfig, Config};
+use common::{Journal, PtyPump, TRIAL, assert_same_events, gateway_config, recorder_config, until};
 use gateway::gateway::Gateway;
-use gateway::recorder::{self, Recorder, record_path};
-use gateway::{broker, mqtt};
+use gateway::recorder::{Recorder, record_path};
+use gateway::{broker, mqtt, watch};
+use protocol::keys::{KeyPair, open_json};
+use protocol::topics::{Alarms, Entry, EntryCommand, LinkWord, State, Topic};
 use record::verify::{Evidence, Options, verify};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-fn gateway_config(folder: &Path, port: &Path, url: &mqtt::Url) -> Config {
-    Config {
-        site: "test".into(),
-        gw: "gw-07".into(),
-        beds: vec![BedConfig { port: port.into(), bed: "07".into(), trial: TRIAL.into() }],
-        broker: url.clone(),
-        spool: folder.join("gw-07.spool"),
-        key: None,
-        trust: None,
-        clock: Mode::Wall,
-    }
-}
-
-fn recorder_config(folder: &Path, url: &mqtt::Url) -> recorder::Config {
-    recorder::Config {
-        site: "test".into(),
-        name: "ward".into(),
-        broker: url.clone(),
-        records: folder.join("records"),
-        key: None,
-        trust: None,
-        clock: Mode::Wall,
-    }
-}
 
 async fn local_broker(address: &str) -> (Box<dyn broker::EmbeddedBroker>, mqtt::Url) {
     let address: SocketAddr = address.parse().unwrap();
     let broker = broker::start(address, None).await.unwrap();
     let url = format!("mqtt://{}", broker.address()).parse().unwrap();
     (broker, url)
-}
-
-/// Waits until something is so, however long the machine takes; a minute is for ever.
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..6_000 {
-        if is_so() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never: {what}");
-}
-
-fn assert_same_events(record: &Path, journal: &Journal) {
-    let opened = record::Record::open_read_only(record).unwrap();
-    let rows = opened.events_of(common::PUMP, 0, u64::MAX >> 1).unwrap();
-    assert_eq!(rows.len(), journal.events.len(), "each event exactly once");
-    for (stored, (raw, tag)) in rows.iter().zip(&journal.events) {
-        assert_eq!((stored.row.raw.as_slice(), stored.row.tag), (raw.as_bytes(), *tag));
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,9 +43,17 @@ async fn a_trial_goes_from_the_line_to_a_record_that_verifies_as_complete() {
     broker.stop().await;
     let record = record_path(&folder.path().join("records"), TRIAL);
     assert_same_events(&record, &journal);
-    let options = Options { key: None, tag_secret: Some(journal.pair.tag_secret()) };
+    let options = Options {
+        key: None,
+        tag_secret: Some(journal.pair.tag_secret()),
+    };
     let report = verify(&record, &options).unwrap();
-    assert_eq!(report.evidence, Evidence::Complete, "{}", report.line(&record));
+    assert_eq!(
+        report.evidence,
+        Evidence::Complete,
+        "{}",
+        report.line(&record)
+    );
     let left: Vec<_> = std::fs::read_dir(folder.path().join("records"))
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
@@ -104,7 +72,10 @@ async fn a_broker_that_forgets_everything_and_a_recorder_that_starts_again_lose_
     let gateway = Gateway::start(gateway_config(folder.path(), &pump.port, &url)).unwrap();
     // Nobody records yet: the gateway stores and acknowledges all the same.
     let all = u64::try_from(journal.events.len()).unwrap();
-    until("the pump is acknowledged", || pump.acked.load(Ordering::Relaxed) == all).await;
+    until("the pump is acknowledged", || {
+        pump.acked.load(Ordering::Relaxed) == all
+    })
+    .await;
     broker.stop().await;
     let (broker, _) = local_broker(&address).await;
     let recorder = Recorder::start(recorder_config(folder.path(), &url)).unwrap();
@@ -121,7 +92,12 @@ async fn a_broker_that_forgets_everything_and_a_recorder_that_starts_again_lose_
     let record = record_path(&records, TRIAL);
     assert_same_events(&record, &journal);
     let report = verify(&record, &Options::default()).unwrap();
-    assert_eq!(report.evidence, Evidence::Complete, "{}", report.line(&record));
+    assert_eq!(
+        report.evidence,
+        Evidence::Complete,
+        "{}",
+        report.line(&record)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,10 +109,110 @@ async fn two_gateways_on_one_port_and_two_programs_on_one_file_are_refused() {
     assert!(second.contains("another program holds it"), "{second}");
     drop(first);
     let missing = gateway::serial::open(Path::new("/dev/no-such-port")).unwrap_err();
-    assert!(missing.contains("/dev/no-such-port") && missing.contains("no such port"), "{missing}");
+    assert!(
+        missing.contains("/dev/no-such-port") && missing.contains("no such port"),
+        "{missing}"
+    );
     let spool = folder.path().join("a.spool");
     let held = record::Spool::open(&spool).unwrap();
     let refused = record::Spool::open(&spool).unwrap_err().to_string();
     assert!(refused.contains("another program has it open"), "{refused}");
     drop(held);
+}
+
+/// What a dashboard heard last of a bed.
+#[derive(Default)]
+struct Heard {
+    state: Option<State>,
+    alarms: Option<Alarms>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_is_shown_as_lost_until_a_frame_comes_and_entries_are_stored_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::new(30);
+    journal.leave_open();
+    let pump = PtyPump::start(Arc::new(journal));
+    let (broker, url) = local_broker("127.0.0.1:0").await;
+    let gateway = Gateway::start(gateway_config(folder.path(), &pump.port, &url)).unwrap();
+    let heard = Arc::new(Mutex::new(Heard::default()));
+    let hears = heard.clone();
+    let hear = move |news| {
+        if let watch::Heard::Payload { topic, payload, .. } = news {
+            let text = String::from_utf8(payload).unwrap();
+            let mut heard = hears.lock().unwrap();
+            match topic {
+                Topic::State { .. } => {
+                    heard.state = open_json(&text, |_| true).ok().map(|(s, _)| s)
+                }
+                Topic::Alarms { .. } => {
+                    heard.alarms = open_json(&text, |_| true).ok().map(|(a, _)| a)
+                }
+                _ => {}
+            }
+        }
+        true
+    };
+    let pair = KeyPair::from_seed([9; 32]);
+    let _watch = watch::watch(url.clone(), "test", "d1", pair.clone(), hear).unwrap();
+    let link = |word| {
+        let heard = heard.clone();
+        move || {
+            heard
+                .lock()
+                .unwrap()
+                .state
+                .as_ref()
+                .is_some_and(|s| s.link == word)
+        }
+    };
+    until("the line is up", link(LinkWord::Up)).await;
+
+    let client = watch::EntryClient::connect(url.clone(), "test", "n1", pair).unwrap();
+    let mut command = EntryCommand {
+        entry_id: "e-1".into(),
+        bed: "07".into(),
+        trial: TRIAL.into(),
+        by: "JM".into(),
+        role: "nurse".into(),
+        at_utc_ms: gateway::clock::wall_utc().as_unix_millis(),
+        entry: Entry::Observation {
+            what: "resp_rate".into(),
+            value_milli: 14_000,
+        },
+    };
+    let patience = Duration::from_secs(60);
+    let first = client.enter("gw-07", &command, patience).await.unwrap();
+    assert_eq!(first.result, "stored", "{}", first.detail);
+    let again = client.enter("gw-07", &command, patience).await.unwrap();
+    assert_eq!(again.detail, "stored before");
+    command.entry_id = "e-2".into();
+    command.entry = Entry::Observation {
+        what: "resp_rate".into(),
+        value_milli: 140_000,
+    };
+    let refused = client.enter("gw-07", &command, patience).await.unwrap();
+    assert_eq!(
+        refused.detail,
+        "resp_rate is 140.000, it can be 0 to 80 breaths/min"
+    );
+
+    pump.silent.store(true, Ordering::Relaxed);
+    until("the line is lost", link(LinkWord::Lost)).await;
+    let lost = || {
+        let heard = heard.lock().unwrap();
+        let rows = heard
+            .alarms
+            .as_ref()
+            .map(|a| a.alarms.clone())
+            .unwrap_or_default();
+        rows.iter()
+            .any(|row| row.alarm == "link_lost" && row.technical && !row.ended)
+    };
+    until("the alarm stands", lost).await;
+    assert!(heard.lock().unwrap().state.as_ref().unwrap().frame_age_ms >= 5_000);
+    pump.silent.store(false, Ordering::Relaxed);
+    until("the line is up again", link(LinkWord::Up)).await;
+    gateway.stop().await;
+    broker.stop().await;
 }

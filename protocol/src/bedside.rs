@@ -214,6 +214,18 @@ bedside! {
 }
 
 impl Fact {
+    /// Like [`Fact::decode`]; a body of a known type that does not decode is unknown, so that the
+    /// event is kept all the same.
+    ///
+    /// # Errors
+    /// Where the head does not decode.
+    pub fn decode_or_unknown(raw: &Raw) -> Result<(Head, Self), Error> {
+        match Self::decode(raw) {
+            Err(Error::Body(number)) => Ok((raw.head()?, Self::Pump(Body::Unknown(number)))),
+            decoded => decoded,
+        }
+    }
+
     /// The id of the entry that a person made, where this is one.
     pub fn entry_id(&self) -> Option<&str> {
         match self {

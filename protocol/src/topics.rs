@@ -233,7 +233,7 @@ impl EventRow {
         at_uncertainty_ms: Option<u64>,
         received_at_utc_ms: i64,
     ) -> Result<Self, RowError> {
-        let (head, fact) = Fact::decode(raw)?;
+        let (head, fact) = Fact::decode_or_unknown(raw)?;
         Ok(Self {
             source,
             boot: head.boot,
@@ -255,7 +255,7 @@ impl EventRow {
     /// The first column that differs.
     pub fn check(&self) -> Result<(Raw, Fact), RowError> {
         let (raw, _) = Raw::parse(&self.raw)?;
-        let (head, fact) = Fact::decode(&raw)?;
+        let (head, fact) = Fact::decode_or_unknown(&raw)?;
         let columns = [
             ("boot", head.boot == self.boot),
             ("seq", head.seq == self.seq),

@@ -1,5 +1,8 @@
 //! A small pump for tests: a chain made beforehand, offered over a real pty.
 
+use gateway::clock::Mode;
+use gateway::config::{BedConfig, Config};
+use gateway::{mqtt, recorder};
 use protocol::chain::{ChainHead, TagKey, checkpoint_message};
 use protocol::event::{
     Body, BootReason, Checkpoint, CloseReason, Condition, Delivered, Head, InfusionStarted,
@@ -10,13 +13,15 @@ use protocol::hex::{Hex, Tag};
 use protocol::keys::KeyPair;
 use protocol::link::{Send, Sender};
 use protocol::manifest::{Limits, Manifest, SCHEMA, SignedManifest, Simulated};
-use protocol::message::{FromPump, Heartbeat, Hello, ManifestPart, PART_MAX, Source, TimeReply, ToPump};
+use protocol::message::{
+    FromPump, Heartbeat, Hello, ManifestPart, PART_MAX, Source, TimeReply, ToPump,
+};
 use protocol::time::Uptime;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -53,7 +58,11 @@ pub(crate) fn manifest(pump_key: &KeyPair) -> Manifest {
             max_4h_nl: 1_200_000,
             max_24h_nl: 4_000_000,
         },
-        simulated: Some(Simulated { patient: "scripted".into(), seed: 1, speed: 1 }),
+        simulated: Some(Simulated {
+            patient: "scripted".into(),
+            seed: 1,
+            speed: 1,
+        }),
     }
 }
 
@@ -70,10 +79,20 @@ impl Journal {
             tick_ms: 0,
             events: Vec::new(),
         };
-        let on = PoweredOn { reason: BootReason::PowerOn, firmware: [0, 1, 0], own_clock_utc_ms: None };
+        let on = PoweredOn {
+            reason: BootReason::PowerOn,
+            firmware: [0, 1, 0],
+            own_clock_utc_ms: None,
+        };
         maker.add(on.into());
         maker.checkpoint(&genesis, &pair);
-        maker.add(InfusionStarted { purpose: Purpose::Therapy, programmed_nl_per_h: 40_000 }.into());
+        maker.add(
+            InfusionStarted {
+                purpose: Purpose::Therapy,
+                programmed_nl_per_h: 40_000,
+            }
+            .into(),
+        );
         for i in 0..scores {
             let score = PainScore {
                 score: u8::try_from(i % 11).unwrap(),
@@ -85,15 +104,36 @@ impl Journal {
             };
             maker.add(score.into());
             let nl = i * 1_000;
-            let count = Delivered { delivered_nl: nl, programmed_nl: nl, strokes: i, encoder_counts: i };
+            let count = Delivered {
+                delivered_nl: nl,
+                programmed_nl: nl,
+                strokes: i,
+                encoder_counts: i,
+            };
             maker.add(count.into());
             if i % 60 == 59 {
                 maker.checkpoint(&genesis, &pair);
             }
         }
-        maker.add(TrialClosed { reason: CloseReason::Planned }.into());
+        maker.add(
+            TrialClosed {
+                reason: CloseReason::Planned,
+            }
+            .into(),
+        );
         maker.checkpoint(&genesis, &pair);
-        Self { signed, pair, events: maker.events }
+        Self {
+            signed,
+            pair,
+            events: maker.events,
+        }
+    }
+}
+
+impl Journal {
+    /// Takes the closing away: a trial that goes on.
+    pub(crate) fn leave_open(&mut self) {
+        self.events.truncate(self.events.len() - 2);
     }
 }
 
@@ -109,7 +149,13 @@ impl Maker {
     fn add(&mut self, body: Body) {
         self.tick_ms += 1_000;
         let seq = u64::try_from(self.events.len()).unwrap() + 1;
-        let raw = body.encode(Head { boot: 1, seq, tick_ms: self.tick_ms }).unwrap();
+        let raw = body
+            .encode(Head {
+                boot: 1,
+                seq,
+                tick_ms: self.tick_ms,
+            })
+            .unwrap();
         self.head = self.head.after(&raw);
         let tag = self.key.tag(&self.head);
         self.events.push((raw, tag));
@@ -154,11 +200,21 @@ impl PtyPump {
         let mut raw = rustix::termios::tcgetattr(&other).unwrap();
         raw.make_raw();
         rustix::termios::tcsetattr(&other, rustix::termios::OptionalActions::Now, &raw).unwrap();
-        let (stop, silent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (stop, silent) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicBool::new(false)),
+        );
         let acked = Arc::new(AtomicU64::new(0));
         let (s, q, a) = (stop.clone(), silent.clone(), acked.clone());
         let thread = std::thread::spawn(move || run(File::from(master), &journal, &s, &q, &a));
-        Self { port, acked, silent, stop, thread: Some(thread), _other_end: other }
+        Self {
+            port,
+            acked,
+            silent,
+            stop,
+            thread: Some(thread),
+            _other_end: other,
+        }
     }
 }
 
@@ -171,7 +227,13 @@ impl Drop for PtyPump {
     }
 }
 
-fn run(mut line: File, journal: &Journal, stop: &AtomicBool, silent: &AtomicBool, acked: &AtomicU64) {
+fn run(
+    mut line: File,
+    journal: &Journal,
+    stop: &AtomicBool,
+    silent: &AtomicBool,
+    acked: &AtomicU64,
+) {
     rustix::io::ioctl_fionbio(&line, true).unwrap();
     let manifest = journal.signed.to_bytes();
     let last_seq = u64::try_from(journal.events.len()).unwrap();
@@ -199,7 +261,9 @@ fn run(mut line: File, journal: &Journal, stop: &AtomicBool, silent: &AtomicBool
         }
         sender.handle_timeout(at);
         while unsent.len() < 2_000 && !silent.load(Ordering::Relaxed) {
-            let Some(send) = sender.poll_send(at) else { break };
+            let Some(send) = sender.poll_send(at) else {
+                break;
+            };
             unsent.extend_from_slice(&frame(send, journal, &manifest, elapsed, last_seq));
         }
         match line.write(&unsent) {
@@ -214,7 +278,10 @@ fn run(mut line: File, journal: &Journal, stop: &AtomicBool, silent: &AtomicBool
 /// Monotonic time, for the pump's own loop.
 fn now() -> Duration {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(u64::try_from(t.tv_sec).unwrap(), u32::try_from(t.tv_nsec).unwrap())
+    Duration::new(
+        u64::try_from(t.tv_sec).unwrap(),
+        u32::try_from(t.tv_nsec).unwrap(),
+    )
 }
 
 fn frame(send: Send, journal: &Journal, manifest: &[u8], tick_ms: u64, last_seq: u64) -> Vec<u8> {
@@ -229,12 +296,21 @@ fn frame(send: Send, journal: &Journal, manifest: &[u8], tick_ms: u64, last_seq:
             key: journal.pair.public(),
             simulated: true,
         }),
-        Send::Heartbeat => {
-            FromPump::Heartbeat(Heartbeat { boot: 1, tick_ms, last_seq, infusing: true })
-        }
-        Send::TimeReply { id, received_tick_ms } => {
-            FromPump::TimeReply(TimeReply { id, boot: 1, received_tick_ms, sent_tick_ms: tick_ms })
-        }
+        Send::Heartbeat => FromPump::Heartbeat(Heartbeat {
+            boot: 1,
+            tick_ms,
+            last_seq,
+            infusing: true,
+        }),
+        Send::TimeReply {
+            id,
+            received_tick_ms,
+        } => FromPump::TimeReply(TimeReply {
+            id,
+            boot: 1,
+            received_tick_ms,
+            sent_tick_ms: tick_ms,
+        }),
         Send::ManifestPart { offset } => {
             let from = usize::from(offset);
             let part = &manifest[from..(from + PART_MAX).min(manifest.len())];
@@ -246,4 +322,56 @@ fn frame(send: Send, journal: &Journal, manifest: &[u8], tick_ms: u64, last_seq:
         }
     };
     encode_from_pump(&message).unwrap().as_bytes().to_vec()
+}
+
+pub(crate) fn gateway_config(folder: &Path, port: &Path, url: &mqtt::Url) -> Config {
+    Config {
+        site: "test".into(),
+        gw: "gw-07".into(),
+        beds: vec![BedConfig {
+            port: port.into(),
+            bed: "07".into(),
+            trial: TRIAL.into(),
+        }],
+        broker: url.clone(),
+        spool: folder.join("gw-07.spool"),
+        key: None,
+        trust: None,
+        clock: Mode::Wall,
+    }
+}
+
+pub(crate) fn recorder_config(folder: &Path, url: &mqtt::Url) -> recorder::Config {
+    recorder::Config {
+        site: "test".into(),
+        name: "ward".into(),
+        broker: url.clone(),
+        records: folder.join("records"),
+        key: None,
+        trust: None,
+        clock: Mode::Wall,
+    }
+}
+
+/// Waits until something is so, however long the machine takes; a minute is for ever.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..6_000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+pub(crate) fn assert_same_events(record: &Path, journal: &Journal) {
+    let opened = record::Record::open_read_only(record).unwrap();
+    let rows = opened.events_of(PUMP, 0, u64::MAX >> 1).unwrap();
+    assert_eq!(rows.len(), journal.events.len(), "each event exactly once");
+    for (stored, (raw, tag)) in rows.iter().zip(&journal.events) {
+        assert_eq!(
+            (stored.row.raw.as_slice(), stored.row.tag),
+            (raw.as_bytes(), *tag)
+        );
+    }
 }

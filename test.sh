@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# The test command: installs what it needs on Debian, then runs format, lints, all tests, docs.
+# Nothing is skipped: a tool that is missing is a failure with the command that installs it.
+# It never changes a toolchain.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+step() { printf '\n== %s\n' "$*"; }
+die() { printf 'test.sh: %s\n' "$*" >&2; exit 1; }
+
+# Debian packages: a broker that is not ours, its command-line clients, and the second opinions.
+packages=(mosquitto mosquitto-clients sqlite3 tmux python3)
+missing=()
+for tool in mosquitto mosquitto_sub sqlite3 tmux python3; do
+  PATH="$PATH:/usr/sbin" command -v "$tool" >/dev/null || missing+=("$tool")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  step "installing ${packages[*]}"
+  install="apt-get install -y --no-install-recommends ${packages[*]}"
+  if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive $install >/dev/null || die "missing: ${missing[*]}. Run: $install"
+  else
+    die "missing: ${missing[*]}. On Debian run as root: $install"
+  fi
+fi
+export PATH="$PATH:/usr/sbin"
+command -v cargo >/dev/null || die "missing: cargo. Install Rust 1.95 or newer from https://rustup.rs"
+command -v cc >/dev/null || die "missing: a C compiler. On Debian run as root: apt-get install -y gcc libc6-dev"
+
+# A cache of build output outside the clone is used where somebody gave one.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+# Warnings are errors, in our crates alone: the flag for rustc would rebuild every dependency.
+step "format"
+cargo fmt --all --check
+
+step "lints"
+cargo clippy --locked --workspace --all-targets -- -D warnings
+
+step "a bedside build holds no Polars"
+tree=$(cargo tree --locked --no-default-features --features gateway -e normal --prefix none)
+if grep -q '^polars' <<<"$tree"; then die "the bedside build depends on Polars"; fi
+
+step "tests"
+cargo test --locked --workspace --no-fail-fast
+
+step "tests that need mosquitto, sqlite3, tmux or python3"
+cargo test --locked --workspace --no-fail-fast -- --ignored
+
+step "docs"
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+step "done"
