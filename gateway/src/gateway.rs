@@ -54,6 +54,8 @@ pub(crate) struct BedParts {
     pub(crate) own: Mutex<Option<OwnChain>>,
     pub(crate) outbox: Arc<Mutex<Outbox>>,
     pub(crate) changed: Arc<Notify>,
+    /// Something happened that a nurse waits for.
+    pub(crate) news: AtomicBool,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) clock: Clock,
 }
@@ -124,6 +126,7 @@ impl Gateway {
                 own: Mutex::new(None),
                 outbox: outbox.clone(),
                 changed: changed.clone(),
+                news: AtomicBool::new(false),
                 stop: stop.clone(),
                 clock,
             })

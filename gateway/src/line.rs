@@ -426,6 +426,9 @@ impl Line {
                     boots.insert(row.boot);
                     let at = Timestamp::from_unix_millis(row.at_utc_ms);
                     view.bed.handle_fact(at, row.seq, &fact);
+                    if row.kind != "delivered" {
+                        self.parts.news.store(true, Ordering::Relaxed);
+                    }
                 }
                 Outcome::Repeat => view.repeats += 1,
                 Outcome::Conflict => view.technical.quarantined += 1,
@@ -570,6 +573,7 @@ impl Line {
         }
         let first = self.link == LinkWord::NeverHeard;
         self.link = word;
+        self.parts.news.store(true, Ordering::Relaxed);
         if let (Some(bound), false) = (&self.bound, first) {
             let pump = bound.source.to_string();
             self.say(

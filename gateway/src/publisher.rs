@@ -20,8 +20,13 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-/// State payloads go out so often, so that a dashboard knows that we live; wall milliseconds.
-const STATE_EVERY_MS: u64 = 250;
+/// State payloads go out at least so often, so that a dashboard knows that we live; wall
+/// milliseconds.
+const STATE_EVERY_MS: u64 = 1_000;
+/// And at once for what a nurse waits for, but so far apart.
+const NEWS_EVERY_MS: u64 = 20;
+/// So far apart in an accelerated trial, where there is always news.
+const NEWS_ACCELERATED_MS: u64 = 250;
 /// The list of alarms goes out so often; at each state while one is active.
 const ALARMS_EVERY_MS: u64 = 1_000;
 const TICK: Duration = Duration::from_millis(100);
@@ -68,7 +73,13 @@ impl Publisher {
                 self.send_batches(&mut in_flight).await;
             }
             let now_ms = self.clock.now().uptime.as_millis();
-            if now_ms.saturating_sub(shown_ms) >= STATE_EVERY_MS && self.connected {
+            let news = self.beds.iter().any(|bed| bed.news.load(Ordering::Relaxed));
+            let apart = match (news, self.clock.mode().speed()) {
+                (false, _) => STATE_EVERY_MS,
+                (true, 1) => NEWS_EVERY_MS,
+                (true, _) => NEWS_ACCELERATED_MS,
+            };
+            if now_ms.saturating_sub(shown_ms) >= apart && self.connected {
                 let alarms_due = now_ms.saturating_sub(alarms_ms) >= ALARMS_EVERY_MS;
                 self.show(&mut in_flight, alarms_due);
                 shown_ms = now_ms;
@@ -308,6 +319,7 @@ impl Publisher {
             return;
         }
         for bed in &self.beds {
+            bed.news.store(false, Ordering::Relaxed);
             let view = lock(&bed.view);
             let recorded = view.bed.pump().map_or(0, |pump| {
                 lock(&self.outbox).recorded(&(bed.config.trial.clone(), pump.to_owned()))
@@ -377,6 +389,7 @@ fn add_entry(bed: &BedParts, command: &EntryCommand, speed: u32) -> Result<Strin
         let mut view = lock(&bed.view);
         view.entries.insert(command.entry_id.clone());
         view.last_entry_at = Some(now.uptime);
+        bed.news.store(true, Ordering::Relaxed);
         view.bed.handle_fact(now.utc, row.seq, &fact);
     }
     drop(own);

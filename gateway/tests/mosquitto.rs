@@ -1,5 +1,5 @@
 //! The same with a broker that is not ours: mosquitto from Debian, on a free port.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 #![expect(dead_code, reason = "common to several test programs")]
 
 mod common;
@@ -117,7 +117,14 @@ async fn mosquitto_sub_shows_readable_json_that_the_published_schemas_accept() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("mosquitto_sub; on Debian: apt-get install mosquitto-clients");
-    let lines = sub.stdout.take().unwrap();
+    let out = sub.stdout.take().unwrap();
+    // Read as it comes: a full pipe would stop it.
+    let reader = std::thread::spawn(move || {
+        BufReader::new(out)
+            .lines()
+            .map(Result::unwrap)
+            .collect::<Vec<_>>()
+    });
     let recorder = Recorder::start(recorder_config(folder.path(), &broker.url())).unwrap();
     let gateway = Gateway::start(gateway_config(folder.path(), &pump.port, &broker.url())).unwrap();
     until("both chains closed and recorded", || gateway.is_done()).await;
@@ -128,8 +135,8 @@ async fn mosquitto_sub_shows_readable_json_that_the_published_schemas_accept() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schemas");
     let mut seen = std::collections::BTreeMap::new();
-    for line in BufReader::new(lines).lines() {
-        let line = line.unwrap();
+    let _ = sub.wait();
+    for line in reader.join().unwrap() {
         let (topic, payload) = line.split_once(' ').unwrap();
         let kind = topic.split('/').nth(5).unwrap().to_owned();
         let schema = std::fs::read_to_string(docs.join(format!("{kind}.schema.json"))).unwrap();
@@ -141,7 +148,6 @@ async fn mosquitto_sub_shows_readable_json_that_the_published_schemas_accept() {
         }
         *seen.entry(kind).or_insert(0) += 1;
     }
-    let _ = sub.wait();
     drop(broker);
     let kinds: Vec<_> = seen.keys().map(String::as_str).collect();
     assert_eq!(

@@ -247,7 +247,7 @@ fn run(
         let elapsed = u64::try_from(now().saturating_sub(started).as_millis()).unwrap();
         let at = Uptime::from_millis(elapsed);
         if let Ok(n) = line.read(&mut buffer) {
-            for byte in &buffer[..n] {
+            for byte in buffer.iter().take(n) {
                 if let Some(Piece::Bytes(bytes)) = deframer.push(*byte)
                     && let Ok(message) = decode_to_pump(bytes)
                     && !silent.load(Ordering::Relaxed)
@@ -313,11 +313,15 @@ fn frame(send: Send, journal: &Journal, manifest: &[u8], tick_ms: u64, last_seq:
         }),
         Send::ManifestPart { offset } => {
             let from = usize::from(offset);
-            let part = &manifest[from..(from + PART_MAX).min(manifest.len())];
+            let end = (from + PART_MAX).min(manifest.len());
+            let part = manifest.get(from..end).unwrap();
             FromPump::ManifestPart(ManifestPart::new(offset, part).unwrap())
         }
         Send::Event { seq } => {
-            let (raw, tag) = &journal.events[usize::try_from(seq - 1).unwrap()];
+            let (raw, tag) = journal
+                .events
+                .get(usize::try_from(seq - 1).unwrap())
+                .unwrap();
             return encode_event(raw, tag).unwrap().as_bytes().to_vec();
         }
     };
