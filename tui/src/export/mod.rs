@@ -1,0 +1,3 @@
+//! Pictures of screens.
+
+pub mod svg;
