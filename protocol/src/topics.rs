@@ -380,29 +380,42 @@ pub struct ReservoirNow {
     pub measured_nl: Option<u64>,
 }
 
-/// One step of the trend: what happened in `[start, start + step)`.
+/// One step of the trend: what happened in `[start, start + step)`. Counts of 0 and scores that
+/// were not given are left out: most steps are quiet, and there are many.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrendStep {
     /// Start, trial time.
     pub start_utc_ms: i64,
     /// Scores in it, at rest: the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<u8>,
     /// Scores in it, on movement: the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score_movement: Option<u8>,
     /// Delivered in it; none where not known.
     pub delivered_nl: Option<u64>,
     /// Programmed in it; none where not known.
     pub programmed_nl: Option<u64>,
     /// Boluses granted.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub boluses: u16,
     /// Boluses refused.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub refused: u16,
     /// Rescue doses.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub rescues: u16,
     /// Prompts not answered.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub not_answered: u16,
     /// Pump alarms that began.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub alarms: u16,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(count: &u16) -> bool {
+    *count == 0
 }
 
 /// All that a dashboard needs to draw a bed.

@@ -355,13 +355,32 @@ fn bent(payload: &Value) -> Vec<(String, Value)> {
     out
 }
 
+/// A quiet step of a trend leaves out what did not happen.
+fn may_be_left_out(payload: &str, how: &str) -> bool {
+    let step = how
+        .strip_prefix("/trend/")
+        .and_then(|rest| rest.split_once('/'));
+    let quiet = [
+        "score",
+        "score_movement",
+        "boluses",
+        "refused",
+        "rescues",
+        "not_answered",
+        "alarms",
+    ];
+    payload == "state"
+        && step.is_some_and(|(_, what)| quiet.iter().any(|q| what == format!("{q} removed")))
+}
+
 #[test]
 fn a_payload_with_a_member_too_many_or_too_few_is_refused_anywhere_in_it() {
     let mut tried = 0;
     for (name, payload) in payloads() {
         let validator = validator(name);
         for (how, bent) in bent(&payload) {
-            assert!(!validator.is_valid(&bent), "{name}: {how}");
+            let refused = !validator.is_valid(&bent);
+            assert_ne!(refused, may_be_left_out(name, &how), "{name}: {how}");
             tried += 1;
         }
     }
