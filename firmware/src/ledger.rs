@@ -1,0 +1,169 @@
+//! What makes an event last: head, chain, tag and journal in one step.
+//!
+//! An event that cannot be written is not lost silently: its seq is given up and the next event
+//! that can be written is `journal_lost`, which names what is missing before it.
+
+use crate::board::{Board, NvError};
+use crate::journal::{Entry, Journal};
+use crate::ratchet::Ratchet;
+use protocol::chain::{ChainHead, checkpoint_message};
+use protocol::event::{Body, Checkpoint, Head, JournalLost};
+use protocol::hex::Hex;
+
+/// The journal with the chain and the key.
+#[derive(Debug)]
+pub struct Ledger {
+    journal: Journal,
+    ratchet: Ratchet,
+    genesis: ChainHead,
+    head: ChainHead,
+    lost: u64,
+    failing: bool,
+}
+
+impl Ledger {
+    /// A new start on a journal that was recovered: counts it and replaces the key.
+    ///
+    /// # Errors
+    /// Where the memory fails.
+    pub(crate) fn begin<B: Board>(
+        board: &mut B,
+        journal: Journal,
+        mut ratchet: Ratchet,
+        genesis: ChainHead,
+        spent: Option<u32>,
+    ) -> Result<Self, NvError> {
+        let head = journal.newest(board)?.map_or(genesis, |entry| entry.chain);
+        ratchet.begin_boot(board, spent)?;
+        Ok(Self {
+            journal,
+            ratchet,
+            genesis,
+            head,
+            lost: 0,
+            failing: false,
+        })
+    }
+
+    /// A journal that is closed: nothing is added any more.
+    pub(crate) fn closed(journal: Journal, ratchet: Ratchet, genesis: ChainHead) -> Self {
+        Self {
+            journal,
+            ratchet,
+            genesis,
+            head: genesis,
+            lost: 0,
+            failing: false,
+        }
+    }
+
+    /// This start.
+    pub fn boot(&self) -> u32 {
+        self.ratchet.boot()
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The chain after the newest event.
+    pub fn head(&self) -> ChainHead {
+        self.head
+    }
+
+    /// Whether the last event could not be written.
+    pub fn failing(&self) -> bool {
+        self.failing
+    }
+
+    /// The seq that the next event will have, where writing succeeds. Makes room for it: where the
+    /// ring turns over, or events were lost before, that is said first.
+    pub(crate) fn reserve<B: Board>(&mut self, board: &mut B, tick_ms: u64) -> u64 {
+        let turns = self.journal.turns_over(board).unwrap_or(false);
+        if turns || self.lost > 0 {
+            let newest = self.journal.last_seq();
+            // Of what lies before, the journal cannot give all: from its first event where the
+            // ring turned over, else from the first that found no room.
+            let from_seq = if turns { 1 } else { newest + 1 };
+            let to_seq = newest + self.lost;
+            let lost = JournalLost { from_seq, to_seq };
+            if to_seq >= from_seq && self.write(board, tick_ms, to_seq + 1, &lost.into()) {
+                self.lost = 0;
+            }
+        }
+        self.next_seq()
+    }
+
+    fn next_seq(&self) -> u64 {
+        self.journal.last_seq() + self.lost + 1
+    }
+
+    /// Writes an event; gives its seq once it is there to stay.
+    pub(crate) fn record<B: Board>(
+        &mut self,
+        board: &mut B,
+        tick_ms: u64,
+        body: &Body,
+    ) -> Option<u64> {
+        let seq = self.reserve(board, tick_ms);
+        if self.lost == 0 && self.write(board, tick_ms, seq, body) {
+            return Some(seq);
+        }
+        self.lost = self.lost.saturating_add(1);
+        None
+    }
+
+    /// Writes a signed checkpoint and replaces the key.
+    pub(crate) fn checkpoint<B: Board>(&mut self, board: &mut B, tick_ms: u64) -> Option<u64> {
+        let seq = self.reserve(board, tick_ms);
+        let through_seq = seq - 1;
+        let key_index = self.ratchet.index();
+        let message = checkpoint_message(
+            &self.genesis,
+            self.ratchet.boot(),
+            through_seq,
+            through_seq,
+            key_index,
+            &self.head,
+        );
+        let body = Checkpoint {
+            through_seq,
+            count: through_seq,
+            key_index,
+            head: self.head.0,
+            signature: Hex(board.sign(&message)),
+        };
+        if self.lost > 0 || !self.write(board, tick_ms, seq, &body.into()) {
+            // A checkpoint that is not there proves nothing and turns nothing; the next one will.
+            return None;
+        }
+        self.failing |= self.ratchet.turn(board).is_err();
+        Some(seq)
+    }
+
+    fn write<B: Board>(&mut self, board: &mut B, tick_ms: u64, seq: u64, body: &Body) -> bool {
+        let head = Head {
+            boot: self.ratchet.boot(),
+            seq,
+            tick_ms,
+        };
+        let Ok(raw) = body.encode(head) else {
+            return false;
+        };
+        let chain = self.head.after(&raw);
+        let tag = self.ratchet.key().tag(&chain);
+        let entry = Entry {
+            raw,
+            head,
+            tag,
+            chain,
+        };
+        let written = self.journal.append(board, &entry).is_ok();
+        self.failing = !written;
+        if written {
+            self.head = chain;
+        }
+        written
+    }
+}

@@ -1,0 +1,192 @@
+//! What the pump does about its sensors, its supervisor and the hour: conditions begin and end,
+//! some stop delivery, readings are journaled.
+
+use crate::alarms::{Change, by_sensors, forbids, priority_of};
+use crate::board::{Board, Sensors};
+use crate::pump::Pump;
+use crate::recall::ends_with_start;
+use crate::supervisor::Verdict;
+use protocol::event::{
+    Alarm, AlarmCode, Battery, Door, Key, KeyStuck, Phase, Purpose, Reservoir, ReservoirChange,
+    SelfTest, StopReason,
+};
+use protocol::units::{FlowRate, Volume};
+
+/// The sensors are looked at, at least so often.
+pub(crate) const LOOK_MS: u64 = 60_000;
+const JOURNAL_PART: u8 = 1;
+/// Parts without which nothing may be infused: motor, encoder, watchdog, memory.
+const VITAL_PARTS: u8 = 0b11_1100;
+
+impl<B: Board> Pump<B> {
+    /// Reads the encoder, for the counters, the windows and the supervisor.
+    pub(crate) fn observe(&mut self) {
+        let encoder = self.board.encoder();
+        let to_patient = !matches!(
+            self.dose.following(),
+            Some((Purpose::Prime | Purpose::Purge, _))
+        );
+        let known_ms = self.known_ms();
+        let delivered = self.dose.observe(self.now, encoder);
+        if to_patient {
+            self.windows.add(known_ms, delivered);
+        }
+        let verdict = self
+            .supervisor
+            .observe(self.now, known_ms, encoder, to_patient);
+        match verdict {
+            Verdict::Agrees => {}
+            Verdict::Over => {
+                self.set_alarm(AlarmCode::OverDelivery, true);
+                self.latch();
+            }
+            Verdict::Ceiling => self.latch(),
+            Verdict::Under => self.set_alarm(AlarmCode::UnderDelivery, true),
+            Verdict::UnderEnds => self.set_alarm(AlarmCode::UnderDelivery, false),
+        }
+    }
+
+    /// The pump stops itself, and a clinician must release it.
+    pub(crate) fn latch(&mut self) {
+        self.set_alarm(AlarmCode::SupervisorStop, true);
+        self.stop(StopReason::Alarm);
+    }
+
+    pub(crate) fn end_under_delivery(&mut self) {
+        self.set_alarm(AlarmCode::UnderDelivery, false);
+    }
+
+    /// Looks at the sensors and the memory.
+    pub(crate) fn look(&mut self) {
+        self.look_at = self.now.saturating_add(LOOK_MS);
+        let sensors = self.board.sensors();
+        if sensors.door_open != self.door_open {
+            self.door_open = sensors.door_open;
+            self.log(Door {
+                open: sensors.door_open,
+            });
+        }
+        let left = self.left(&sensors);
+        let rate = self.dose.following().map_or(FlowRate::ZERO, |f| f.1);
+        let found = by_sensors(&self.alarms, &self.provision.marks, &sensors, left, rate);
+        for (code, holds) in found {
+            self.set_alarm(code, holds);
+        }
+        self.look_at_memory();
+    }
+
+    fn look_at_memory(&mut self) {
+        let failing = self.ledger.failing();
+        let told = self.alarms.is_active(AlarmCode::Storage);
+        if failing || self.damaged == told {
+            return;
+        }
+        self.set_alarm(AlarmCode::Storage, self.damaged);
+    }
+
+    /// A condition holds or does not: tells what changed, and stops delivery where it must.
+    pub(crate) fn set_alarm(&mut self, code: AlarmCode, holds: bool) {
+        let infusing = self.dose.following().is_some();
+        let priority = priority_of(code, infusing);
+        let Some(change) = self.alarms.set(code, holds, priority) else {
+            return;
+        };
+        self.tell(change);
+        if change.phase == Phase::Start && forbids(code) {
+            self.stop(if code == AlarmCode::ReservoirEmpty {
+                StopReason::Empty
+            } else {
+                StopReason::Alarm
+            });
+        }
+    }
+
+    fn tell(&mut self, change: Change) {
+        let what = match change.code {
+            AlarmCode::ReservoirLow => Some(ReservoirChange::Low),
+            AlarmCode::ReservoirEmpty => Some(ReservoirChange::Empty),
+            AlarmCode::DownstreamOcclusion
+            | AlarmCode::UpstreamOcclusion
+            | AlarmCode::AirInLine
+            | AlarmCode::BatteryLow
+            | AlarmCode::BatteryFlat
+            | AlarmCode::OverDelivery
+            | AlarmCode::UnderDelivery
+            | AlarmCode::DoorOpen
+            | AlarmCode::KeyStuck
+            | AlarmCode::SupervisorStop
+            | AlarmCode::Storage
+            | AlarmCode::SelfTest => None,
+        };
+        if let (Some(what), Phase::Start) = (what, change.phase) {
+            self.log_reservoir(what);
+        }
+        self.log(Alarm {
+            code: change.code,
+            priority: change.priority,
+            phase: change.phase,
+        });
+    }
+
+    /// What the reservoir holds: by its sensor or by count, whichever is less.
+    pub(crate) fn left(&self, sensors: &Sensors) -> Volume {
+        let computed = self.computed_left();
+        let measured = sensors.measured_reservoir_nl;
+        measured.map_or(computed, |nl| computed.min(Volume::from_nanoliters(nl)))
+    }
+
+    fn computed_left(&self) -> Volume {
+        let since = self
+            .dose
+            .delivered()
+            .saturating_sub(self.settings.delivered_at_change);
+        self.settings.reservoir.saturating_sub(since)
+    }
+
+    pub(crate) fn log_reservoir(&mut self, what: ReservoirChange) {
+        let measured_nl = self.board.sensors().measured_reservoir_nl;
+        self.log(Reservoir {
+            what,
+            measured_nl,
+            computed_nl: self.computed_left().as_nanoliters(),
+        });
+    }
+
+    /// Readings and a checkpoint.
+    pub(crate) fn each_hour(&mut self) {
+        self.log_reservoir(ReservoirChange::Reading);
+        let sensors = self.board.sensors();
+        self.log(Battery {
+            percent: sensors.battery_percent,
+            minutes_left: sensors.battery_minutes,
+        });
+        self.checkpoint();
+    }
+
+    /// After a start: what was left open ends, parts are tested, sensors looked at.
+    pub(crate) fn after_start(&mut self) {
+        for key in Key::ALL {
+            if self.stuck & crate::recall::bit_of(*key) != 0 {
+                let (key, phase) = (*key, Phase::End);
+                self.log(KeyStuck { key, phase });
+            }
+        }
+        self.stuck = 0;
+        for code in AlarmCode::ALL {
+            if ends_with_start(*code) {
+                self.set_alarm(*code, false);
+            }
+        }
+        if self.damaged {
+            self.failed_parts |= JOURNAL_PART;
+        }
+        self.log(SelfTest {
+            passed: self.failed_parts == 0,
+            failed_parts: self.failed_parts,
+        });
+        if self.failed_parts & VITAL_PARTS != 0 {
+            self.set_alarm(AlarmCode::SelfTest, true);
+        }
+        self.look();
+    }
+}
