@@ -1,0 +1,458 @@
+//! A whole trial on a simulated pump, in virtual time: the pump's logic on its board, the people of
+//! the ward, what goes wrong. Goes from event to event and reads no clock.
+//!
+//! The journal, byte for byte with its tags, is a function of the [`Setup`] alone: the line, the
+//! speed and the machine have no part in it. A person who presses keys by hand has, of course.
+
+mod hands;
+mod trouble;
+
+pub use hands::Face;
+
+use crate::board::SimBoard;
+use crate::fault::{Change, Schedule};
+use crate::memory::{self, Memory};
+use crate::nurse::NurseEntry;
+use crate::plant::Plant;
+use crate::setup::Setup;
+use crate::ward::{Hand, PumpView, Ward};
+use firmware::acts::Act;
+use firmware::line::Line;
+use firmware::provision::Provision;
+use firmware::pump::{Input, Pump};
+use protocol::event::{Body, BolusDecision, BootReason, Condition, Key, Raw, decode};
+use protocol::hex::Tag;
+use protocol::time::Uptime;
+use std::collections::BTreeMap;
+
+const MINUTE_MS: u64 = 60_000;
+
+/// Why there is no simulation.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Manifest and pump do not fit together.
+    #[error("{0}")]
+    Setup(String),
+    /// The memory's file.
+    #[error(transparent)]
+    Memory(#[from] memory::Error),
+    /// The pump does not start.
+    #[error("the pump does not start: {0}")]
+    Start(String),
+}
+
+/// An event of the journal, with the time of the trial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journaled {
+    /// Milliseconds since the origin.
+    pub trial_ms: u64,
+    /// Its bytes.
+    pub raw: Raw,
+    /// Its tag.
+    pub tag: Tag,
+}
+
+#[derive(Clone, Copy)]
+enum Due {
+    Key { key: Key, pressed: bool },
+    Act(Act),
+}
+
+/// A prompt that the patient has seen.
+#[derive(Clone, Copy)]
+struct Asked {
+    condition: Condition,
+    since_ms: u64,
+    again: bool,
+}
+
+struct Running {
+    pump: Pump<SimBoard>,
+    line: Line,
+    booted_ms: u64,
+}
+
+enum Power {
+    On(Box<Running>),
+    Off(Box<SimBoard>),
+    /// Between two states, inside one call.
+    Between,
+}
+
+/// A trial.
+pub struct Simulation {
+    setup: Setup,
+    provision: Box<Provision>,
+    power: Power,
+    ward: Ward,
+    due: BTreeMap<(u64, u64), Due>,
+    order: u64,
+    faults: Schedule,
+    now_ms: u64,
+    next_minute_ms: u64,
+    view: PumpView,
+    programmed_nl_per_h: u32,
+    scanned_seq: u64,
+    acked_seq: u64,
+    boots: Vec<(u32, u64)>,
+    asked: Option<Asked>,
+    entries: Vec<NurseEntry>,
+    line_changes: Vec<Change>,
+    heard: bool,
+    hands_free_ms: u64,
+    uptime: Uptime,
+    /// Acts that the pump refused, with their time.
+    pub refused: Vec<(u64, String)>,
+}
+
+impl core::fmt::Debug for Simulation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Simulation")
+            .field("source", &self.setup.source)
+            .field("now_ms", &self.now_ms)
+            .field("scanned_seq", &self.scanned_seq)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Simulation {
+    /// A pump at the origin of its trial. On the memory of an older process it goes on where that
+    /// one was, or later, where the setup's origin is later than that one's: so long it was off.
+    ///
+    /// # Errors
+    /// Where the parts do not fit together or the memory cannot be used.
+    pub fn new(mut setup: Setup) -> Result<Self, Error> {
+        let provision = Box::new(setup.provision()?);
+        let memory = match &setup.memory {
+            Some(path) => Memory::in_file(path, setup.flash_size)?,
+            None => Memory::in_ram(setup.flash_size),
+        };
+        let plant = Plant::new(
+            setup.seed,
+            setup.dead_nl,
+            setup.first_fill_nl,
+            setup.concentration_mcg_per_ml,
+        );
+        let fresh = memory.is_fresh();
+        let origin = setup.clock.origin_utc_ms;
+        let mut board = SimBoard::new(plant, memory, setup.keys.clone(), origin);
+        let mut now_ms = 0;
+        let mut programmed = setup.plan.rates_nl_per_h.first().copied().unwrap_or(0);
+        if fresh {
+            let secret = setup.keys.tag_secret();
+            Pump::format(&mut board, &provision, &secret)
+                .map_err(|e| Error::Start(format!("{e:?}")))?;
+        } else if let Some((at_ms, more)) = board.recall() {
+            let mut more = more.into_iter();
+            let rate = u32::try_from(more.next().unwrap_or(0)).unwrap_or(0);
+            programmed = if rate > 0 { rate } else { programmed };
+            let first = i64::try_from(more.next().unwrap_or(0)).unwrap_or(origin);
+            now_ms = at_ms.max(u64::try_from(origin.saturating_sub(first)).unwrap_or(0));
+            setup.clock.origin_utc_ms = first;
+            board.go_on_at(now_ms, first);
+            board.plant.catheter.connect(true);
+        }
+        let mut ward = Ward::new(
+            setup.kind,
+            setup.seed,
+            setup.clock,
+            setup.plan.clone(),
+            setup.quiet_patient,
+        );
+        if now_ms > 0 {
+            ward.go_on(now_ms, programmed);
+        }
+        let faults = setup.faults.clone();
+        let presses = setup.presses.clone();
+        let mut sim = Self {
+            provision,
+            power: Power::Off(Box::new(board)),
+            ward,
+            due: BTreeMap::new(),
+            order: 0,
+            faults: Schedule::new(&faults),
+            now_ms,
+            next_minute_ms: (now_ms / MINUTE_MS + 1) * MINUTE_MS,
+            view: PumpView::default(),
+            programmed_nl_per_h: programmed,
+            scanned_seq: 0,
+            acked_seq: 0,
+            boots: Vec::new(),
+            asked: None,
+            entries: Vec::new(),
+            line_changes: Vec::new(),
+            heard: false,
+            hands_free_ms: 0,
+            uptime: Uptime::ZERO,
+            refused: Vec::new(),
+            setup,
+        };
+        for press in presses {
+            sim.plan_press(press.at_ms, press.key, press.hold_ms);
+        }
+        sim.switch_on(BootReason::PowerOn)?;
+        Ok(sim)
+    }
+
+    // --- what a person, a bench or a loop sees ---
+
+    /// Milliseconds since the origin.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// The newest event.
+    pub fn last_seq(&self) -> u64 {
+        match &self.power {
+            Power::On(on) => on.pump.last_seq(),
+            Power::Off(_) | Power::Between => self.scanned_seq,
+        }
+    }
+
+    /// Acknowledged through, as the pump heard it.
+    pub fn acked_seq(&self) -> u64 {
+        self.acked_seq
+    }
+
+    /// Events that wait for an acknowledgement.
+    pub fn unacknowledged(&self) -> u64 {
+        self.last_seq().saturating_sub(self.acked_seq)
+    }
+
+    /// The trial was closed at the pump; nothing happens any more.
+    pub fn closed(&self) -> bool {
+        matches!(&self.power, Power::On(on) if on.pump.closed())
+    }
+
+    /// Somebody has asked this pump for its events.
+    pub fn heard(&self) -> bool {
+        self.heard
+    }
+
+    /// The patient, who knows the truth.
+    pub fn patient(&self) -> &crate::patient::Patient {
+        &self.ward.patient
+    }
+
+    /// All events, oldest first.
+    pub fn journal(&self) -> Vec<Journaled> {
+        let Power::On(on) = &self.power else {
+            return Vec::new();
+        };
+        let events = (1..=on.pump.last_seq()).filter_map(|seq| on.pump.event(seq));
+        events
+            .map(|(raw, tag)| Journaled {
+                trial_ms: self.trial_ms_of(&raw),
+                raw,
+                tag,
+            })
+            .collect()
+    }
+
+    fn trial_ms_of(&self, raw: &Raw) -> u64 {
+        let Ok(head) = raw.head() else { return 0 };
+        let booted = self.boots.iter().find(|(boot, _)| *boot == head.boot);
+        booted.map_or(0, |(_, at)| *at).saturating_add(head.tick_ms)
+    }
+
+    /// What the nurse wrote since the last call.
+    pub fn take_entries(&mut self) -> Vec<NurseEntry> {
+        core::mem::take(&mut self.entries)
+    }
+
+    /// What happened to the line since the last call.
+    pub fn take_line_changes(&mut self) -> Vec<Change> {
+        core::mem::take(&mut self.line_changes)
+    }
+
+    // --- what comes from outside ---
+
+    /// A person presses a key, now.
+    pub fn press(&mut self, key: Key, hold_ms: u32) {
+        self.plan_press(self.now_ms, key, hold_ms);
+    }
+
+    /// A person does what a nurse does, now.
+    pub fn act(&mut self, hand: Hand) {
+        self.lend(hand);
+    }
+
+    /// Bytes arrived on the line.
+    pub fn handle_bytes(&mut self, now: Uptime, bytes: &[u8]) {
+        self.uptime = now;
+        let now_ms = self.now_ms;
+        if let Power::On(on) = &mut self.power {
+            if !bytes.is_empty() {
+                let tick = now_ms.saturating_sub(on.booted_ms);
+                on.line.bytes_in(now, tick, bytes, &on.pump);
+                self.heard |= on.line.monitored(now);
+            }
+            self.acked_seq = on.pump.last_seq().saturating_sub(on.line.unacknowledged());
+        }
+    }
+
+    /// Bytes for the line, one frame at most; empty where there is nothing to send.
+    pub fn poll_bytes(&mut self, now: Uptime) -> Vec<u8> {
+        self.uptime = now;
+        let now_ms = self.now_ms;
+        let Power::On(on) = &mut self.power else {
+            return Vec::new();
+        };
+        let tick = now_ms.saturating_sub(on.booted_ms);
+        let mut room = [0; 512];
+        let n = on.line.poll_out(now, tick, &on.pump, &mut room);
+        room.get(..n).unwrap_or(&[]).to_vec()
+    }
+
+    // --- virtual time ---
+
+    /// Everything that is due until this time of the trial.
+    pub fn step_until(&mut self, until_ms: u64) {
+        while self.step(until_ms) {}
+    }
+
+    /// The next thing that is due until then; false where nothing is, and it is that late now.
+    pub fn step(&mut self, until_ms: u64) -> bool {
+        if self.closed() {
+            return false;
+        }
+        let wake = match &self.power {
+            Power::On(on) => on.booted_ms.saturating_add(on.pump.next_wake()),
+            Power::Off(_) | Power::Between => u64::MAX,
+        };
+        let due = self.due.first_key_value().map_or(u64::MAX, |(at, _)| at.0);
+        let fault = self.faults.poll_timeout().unwrap_or(u64::MAX);
+        let at = wake.min(due).min(fault).min(self.next_minute_ms);
+        if at > until_ms {
+            self.now_ms = self.now_ms.max(until_ms);
+            return false;
+        }
+        self.now_ms = self.now_ms.max(at);
+        let now_ms = self.now_ms;
+        self.board_mut(|board| board.set_now(now_ms));
+        if fault <= at {
+            if let Some(change) = self.faults.poll(now_ms) {
+                self.change(change);
+            }
+        } else if due <= at {
+            if let Some((_, due)) = self.due.pop_first() {
+                self.happen(due);
+            }
+        } else if wake <= at {
+            if let Power::On(on) = &mut self.power {
+                on.pump.handle_time(now_ms.saturating_sub(on.booted_ms));
+            }
+        } else {
+            self.next_minute_ms += MINUTE_MS;
+            self.minute();
+        }
+        self.after();
+        true
+    }
+
+    fn board_mut<T>(&mut self, f: impl FnOnce(&mut SimBoard) -> T) -> Option<T> {
+        match &mut self.power {
+            Power::On(on) => Some(f(on.pump.board_mut())),
+            Power::Off(board) => Some(f(board)),
+            Power::Between => None,
+        }
+    }
+
+    fn plan(&mut self, at_ms: u64, due: Due) {
+        self.order += 1;
+        self.due.insert((at_ms.max(self.now_ms), self.order), due);
+    }
+
+    fn plan_press(&mut self, at_ms: u64, key: Key, hold_ms: u32) {
+        self.plan(at_ms, Due::Key { key, pressed: true });
+        let up = at_ms.saturating_add(u64::from(hold_ms));
+        self.plan(
+            up,
+            Due::Key {
+                key,
+                pressed: false,
+            },
+        );
+    }
+
+    fn input(&mut self, input: Input) {
+        let now_ms = self.now_ms;
+        if let Power::On(on) = &mut self.power {
+            let tick = now_ms.saturating_sub(on.booted_ms);
+            if let Err(refused) = on.pump.handle(tick, input) {
+                self.refused.push((now_ms, format!("{refused:?}")));
+            }
+        }
+    }
+
+    fn happen(&mut self, due: Due) {
+        match due {
+            Due::Key { key, pressed } => {
+                self.board_mut(|board| board.set_key(key, pressed));
+                self.input(Input::Key { key, pressed });
+            }
+            Due::Act(act) => self.input(Input::Act(act)),
+        }
+    }
+
+    fn minute(&mut self) {
+        let now_ms = self.now_ms;
+        self.look_at_face();
+        let mut view = core::mem::take(&mut self.view);
+        view.reservoir_nl = self
+            .board_mut(|b| crate::math::whole(b.plant.reservoir_nl()))
+            .unwrap_or(0);
+        let board = match &mut self.power {
+            Power::On(on) => on.pump.board_mut(),
+            Power::Off(board) => board.as_mut(),
+            Power::Between => return,
+        };
+        let hands = self.ward.minute(now_ms, &view, &mut board.plant);
+        let origin = u64::try_from(self.setup.clock.origin_utc_ms).unwrap_or(0);
+        board.keep(&[u64::from(self.programmed_nl_per_h), origin]);
+        self.view = view;
+        self.input(Input::Sensors);
+        for hand in hands {
+            self.lend(hand);
+        }
+    }
+
+    /// Reads what the pump journaled since the last time.
+    fn after(&mut self) {
+        if self.board_mut(|board| board.memory.dark()) == Some(true) {
+            self.switch_off();
+            return;
+        }
+        let Power::On(on) = &self.power else { return };
+        let last = on.pump.last_seq();
+        if last == self.scanned_seq {
+            return;
+        }
+        let boot = on.pump.boot();
+        let fresh: Vec<Body> = (self.scanned_seq + 1..=last)
+            .filter_map(|seq| on.pump.event(seq))
+            .filter_map(|(raw, _)| decode(&raw).ok())
+            .filter(|(head, _)| head.boot == boot)
+            .map(|(_, body)| body)
+            .collect();
+        self.scanned_seq = last;
+        for body in fresh {
+            self.tell(body);
+        }
+    }
+
+    /// What people do about an event that happened just now.
+    fn tell(&mut self, body: Body) {
+        let now_ms = self.now_ms;
+        if let Body::BolusRequested(asked) = body
+            && matches!(asked.decision, BolusDecision::Denied { .. })
+        {
+            self.ward.note_refusal(now_ms);
+        } else if let Body::PainScore(score) = body
+            && score.confirmed
+            && score.condition == Condition::Rest
+        {
+            self.ward.note_score(now_ms, score.score);
+        }
+    }
+}

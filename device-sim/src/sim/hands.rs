@@ -1,0 +1,164 @@
+//! People at the simulated pump: what they see on its face, and what their hands do.
+
+use super::{Asked, Due, Power, Simulation};
+use crate::ward::Hand;
+use firmware::acts::Act;
+use firmware::pump::Input;
+use protocol::event::{Key, Purpose};
+use protocol::units::{Concentration, FlowRate, Volume};
+
+/// From stopping to the fresh reservoir, and from there to the start.
+const CHANGE_MS: u64 = 60_000;
+
+/// What a person sees on the pump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Face {
+    /// Lines of text, top to bottom; none where the pump has no supply.
+    pub lines: Vec<String>,
+    /// The pump has supply.
+    pub lit: bool,
+    /// Trial milliseconds since the origin.
+    pub trial_ms: u64,
+}
+
+impl Simulation {
+    /// What the pump shows to a person.
+    pub fn face(&self) -> Face {
+        let Power::On(on) = &self.power else {
+            return Face {
+                lines: Vec::new(),
+                lit: false,
+                trial_ms: self.now_ms,
+            };
+        };
+        let tick = self.now_ms.saturating_sub(on.booted_ms);
+        let face = on.pump.face(tick, on.line.monitored(self.uptime));
+        Face {
+            lines: lines_of(&face),
+            lit: true,
+            trial_ms: self.now_ms,
+        }
+    }
+
+    /// What the pump shows, and what it asks.
+    pub(super) fn look_at_face(&mut self) {
+        let now_ms = self.now_ms;
+        let Power::On(on) = &self.power else {
+            self.view.infusing = false;
+            return;
+        };
+        let face = on.pump.face(now_ms.saturating_sub(on.booted_ms), false);
+        self.view.infusing = matches!(face.infusing, Some((Purpose::Therapy, _)));
+        self.view.alarms = face.alarms.iter().map(|(code, _)| *code).collect();
+        let again_after = u64::from(self.provision.prompts.open_ms);
+        let (asked, ask) = match (face.asking, self.asked) {
+            (None, _) => (None, false),
+            (Some(condition), Some(asked)) if asked.condition == condition => {
+                let again = now_ms >= asked.since_ms.saturating_add(again_after);
+                (Some(Asked { again, ..asked }), again && !asked.again)
+            }
+            (Some(condition), _) => {
+                let asked = Asked {
+                    condition,
+                    since_ms: now_ms,
+                    again: false,
+                };
+                (Some(asked), true)
+            }
+        };
+        self.asked = asked;
+        if let Some(asked) = asked.filter(|_| ask) {
+            for press in self.ward.asked(now_ms, asked.condition, asked.again) {
+                self.plan_press(press.at_ms, press.key, press.hold_ms);
+            }
+        }
+    }
+
+    /// Hands at the pump.
+    pub(super) fn lend(&mut self, hand: Hand) {
+        let now_ms = self.now_ms;
+        match hand {
+            Hand::Press(press) => self.plan_press(press.at_ms, press.key, press.hold_ms),
+            Hand::Prime { volume_nl } => self.input(Input::Act(Act::Start {
+                purpose: Purpose::Prime,
+                until: Some(Volume::from_nanoliters(volume_nl)),
+            })),
+            Hand::Start { rate_nl_per_h } => self.start(now_ms, rate_nl_per_h),
+            Hand::SetRate { rate_nl_per_h } => self.set_rate(now_ms, rate_nl_per_h),
+            Hand::Stop => self.plan(now_ms, Due::Act(Act::Stop)),
+            Hand::ChangeReservoir { fill_nl } => {
+                let again = self.view.infusing;
+                if again {
+                    self.plan(now_ms, Due::Act(Act::Stop));
+                }
+                let act = Act::ChangeReservoir {
+                    volume: Volume::from_nanoliters(fill_nl),
+                    concentration: Concentration::from_micrograms_per_milliliter(
+                        self.setup.concentration_mcg_per_ml,
+                    ),
+                };
+                self.plan(now_ms + CHANGE_MS, Due::Act(act));
+                self.hands_free_ms = now_ms + 2 * CHANGE_MS;
+                if again {
+                    self.start(now_ms, self.programmed_nl_per_h);
+                }
+            }
+            Hand::FreeKeys => {
+                for key in Key::ALL {
+                    let down = self.board_mut(|b| b.key_is_down(*key)).unwrap_or(false);
+                    if down {
+                        self.plan(
+                            now_ms,
+                            Due::Key {
+                                key: *key,
+                                pressed: false,
+                            },
+                        );
+                    }
+                }
+            }
+            Hand::ReleaseLatch => self.plan(now_ms, Due::Act(Act::ReleaseLatch)),
+            Hand::Close(reason) => self.plan(now_ms, Due::Act(Act::Close(reason))),
+            Hand::Say(entry) => self.entries.push(entry),
+        }
+    }
+
+    /// Starts the therapy, once the reservoir is in.
+    fn start(&mut self, at_ms: u64, rate_nl_per_h: u32) {
+        let at_ms = at_ms.max(self.hands_free_ms);
+        self.set_rate(at_ms, rate_nl_per_h);
+        let act = Act::Start {
+            purpose: Purpose::Therapy,
+            until: None,
+        };
+        self.plan(at_ms, Due::Act(act));
+    }
+
+    fn set_rate(&mut self, at_ms: u64, rate_nl_per_h: u32) {
+        if rate_nl_per_h != self.programmed_nl_per_h {
+            self.programmed_nl_per_h = rate_nl_per_h;
+            let rate = FlowRate::from_nanoliters_per_hour(rate_nl_per_h);
+            self.plan(at_ms, Due::Act(Act::ChangeRate(rate)));
+        }
+    }
+}
+
+/// The face from top to bottom, in the pump's language.
+fn lines_of(face: &firmware::face::Face) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.extend(face.alarm_text().map(String::from));
+    lines.push(match face.infusing {
+        Some((Purpose::Therapy, rate)) if face.giving_bolus => format!("{rate} + bolus"),
+        Some((Purpose::Therapy, rate)) => rate.to_string(),
+        Some((purpose, rate)) => format!("{} {rate}", purpose.word()),
+        None if face.closed => face.language.closed().into(),
+        None => face.language.not_infusing().into(),
+    });
+    lines.extend(face.question_text().map(String::from));
+    lines.extend(face.typed.map(|score| format!("> {score}")));
+    lines.extend(face.message_text().map(|text| text.as_str().to_owned()));
+    if !face.monitored {
+        lines.push(face.language.no_monitor().into());
+    }
+    lines
+}

@@ -1,0 +1,108 @@
+//! What goes wrong at the simulated pump, and its supply.
+
+use super::{Due, Error, Power, Running, Simulation};
+use crate::fault::{Change, What};
+use crate::plant::Plant;
+use firmware::line::Line;
+use firmware::pump::{Input, Pump};
+use protocol::event::BootReason;
+
+impl Simulation {
+    pub(super) fn change(&mut self, change: Change) {
+        let begins = change.begins;
+        match change.what {
+            What::CablePulled | What::Silence { .. } | What::BadLine(_) => {
+                self.line_changes.push(change);
+                return;
+            }
+            What::PowerCut { after_bytes } => {
+                match (begins, after_bytes) {
+                    (true, Some(bytes)) => {
+                        self.board_mut(|board| board.memory.set_fuse(bytes));
+                    }
+                    (true, None) => self.switch_off(),
+                    (false, _) => {
+                        self.switch_off();
+                        if let Err(error) = self.switch_on(BootReason::BrownOut) {
+                            self.refused.push((self.now_ms, error.to_string()));
+                        }
+                    }
+                }
+                return;
+            }
+            What::StuckKey(key) => {
+                self.happen(Due::Key {
+                    key,
+                    pressed: begins,
+                });
+                return;
+            }
+            What::Occlusion
+            | What::UpstreamOcclusion
+            | What::Leak(_)
+            | What::Air
+            | What::Door
+            | What::Stall
+            | What::EncoderSlip(_)
+            | What::ReservoirHolds(_)
+            | What::BatteryHolds(_) => {}
+        }
+        self.board_mut(|board| harm(&mut board.plant, change.what, begins));
+        self.input(Input::Sensors);
+    }
+
+    pub(super) fn switch_off(&mut self) {
+        self.power = match core::mem::replace(&mut self.power, Power::Between) {
+            Power::On(on) => Power::Off(Box::new(on.pump.into_board())),
+            off @ (Power::Off(_) | Power::Between) => off,
+        };
+        self.view.infusing = false;
+        self.asked = None;
+    }
+
+    pub(super) fn switch_on(&mut self, reason: BootReason) -> Result<(), Error> {
+        let Power::Off(mut board) = core::mem::replace(&mut self.power, Power::Between) else {
+            return Ok(());
+        };
+        board.power_on();
+        match Pump::start(*board, &self.provision, reason, 0) {
+            Ok(pump) => {
+                let line = Line::new(self.uptime, &pump);
+                self.boots.push((pump.boot(), self.now_ms));
+                let booted_ms = self.now_ms;
+                self.power = Power::On(Box::new(Running {
+                    pump,
+                    line,
+                    booted_ms,
+                }));
+                self.after();
+                Ok(())
+            }
+            Err(failed) => {
+                self.power = Power::Off(Box::new(failed.board));
+                Err(Error::Start(format!("{:?}", failed.error)))
+            }
+        }
+    }
+}
+
+fn harm(plant: &mut Plant, what: What, begins: bool) {
+    match what {
+        What::Occlusion => plant.catheter.block(begins),
+        What::UpstreamOcclusion => plant.upstream_blocked = begins,
+        What::Leak(part) => plant.catheter.leak(if begins { part } else { 0.0 }),
+        What::Air => plant.air = begins,
+        What::Door => plant.door_open = begins,
+        What::Stall => plant.stalled = begins,
+        What::EncoderSlip(part) => plant.encoder_sees = if begins { part } else { 1.0 },
+        What::ReservoirHolds(nl) if begins => plant.fill(nl),
+        What::BatteryHolds(percent) if begins => plant.charge(percent),
+        What::ReservoirHolds(_)
+        | What::BatteryHolds(_)
+        | What::StuckKey(_)
+        | What::PowerCut { .. }
+        | What::CablePulled
+        | What::Silence { .. }
+        | What::BadLine(_) => {}
+    }
+}
