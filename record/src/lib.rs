@@ -2,14 +2,18 @@
 //!
 //! [`store`] opens and guards the files, [`trial_record`] and [`spool`] are the two kinds,
 //! [`progress`] knows what is complete through which event, [`verify`] holds a record against its
-//! own proof, [`import`] makes a record from a diary, [`export`] writes Parquet. Rows are added,
-//! never changed: triggers refuse it, and the proof would show it.
+//! own proof, [`recover`] makes a lost record again from a spool, [`import`] makes one from a
+//! diary, [`columns`] are the columns of an event in a table, and `export` writes them as Parquet.
+//! Rows are added, never changed: triggers refuse it, and the proof would show it.
 #![forbid(unsafe_code)]
 
+pub mod columns;
 #[cfg(feature = "export")]
 pub mod export;
 pub mod import;
 pub mod progress;
+pub mod recover;
+mod row;
 pub mod spool;
 pub mod store;
 pub mod trial_record;

@@ -52,7 +52,7 @@ impl Progress {
     pub fn hole(&self) -> Option<(u64, u64)> {
         self.ahead
             .first_key_value()
-            .map(|(seq, _)| (self.through + 1, seq - 1))
+            .map(|(seq, _)| (self.through.saturating_add(1), seq - 1))
     }
 
     /// An event is on disk. In any order; each seq once.
@@ -64,12 +64,13 @@ impl Progress {
         while let Some(entry) = self.ahead.first_entry() {
             let seq = *entry.key();
             let body = decode(entry.get()).map(|(_, body)| body).ok();
-            if seq != self.through + 1 {
+            let due = self.through.saturating_add(1);
+            if seq != due {
                 match body {
                     Some(Body::JournalLost(lost))
-                        if lost.to_seq + 1 == seq && lost.from_seq <= self.through + 1 =>
+                        if lost.to_seq.checked_add(1) == Some(seq) && lost.from_seq <= due =>
                     {
-                        self.lost.push((self.through + 1, lost.to_seq));
+                        self.lost.push((due, lost.to_seq));
                         self.head = None;
                     }
                     _ => return,
@@ -146,5 +147,22 @@ mod tests {
         );
         assert_eq!((progress.through(), progress.hole()), (6, None));
         assert_eq!(progress.lost(), [(2, 4)]);
+    }
+
+    #[test]
+    fn the_largest_numbers_of_a_hostile_pump_do_no_harm() {
+        let mut progress = Progress::new(ChainHead::genesis(b"m"));
+        let lost = Body::from(JournalLost {
+            from_seq: 1,
+            to_seq: u64::MAX,
+        });
+        let at = |seq| Head {
+            boot: 1,
+            seq,
+            tick_ms: u64::MAX,
+        };
+        progress.note(5, &lost.encode(at(5)).unwrap());
+        progress.note(u64::MAX, &event(u64::MAX));
+        assert_eq!((progress.through(), progress.hole()), (0, Some((1, 4))));
     }
 }

@@ -4,10 +4,12 @@
 //! by a receipt, and a gateway that starts again sends on from where the recorder is.
 
 use crate::store::{
-    At, COLUMNS, Error, Kind, SPOOL_ID, StoredRow, canonical_json, open_reader, open_writer,
+    At, COLUMNS, Error, Kind, SPOOL_ID, StoredRow, TOO_LARGE, Writer, canonical_json, fits,
+    nearest, open_reader, open_writer,
 };
 use protocol::topics::EventRow;
 use rusqlite::{Connection, OptionalExtension, params};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 const KIND: Kind = Kind {
@@ -22,6 +24,8 @@ pub const KEPT_AFTER_RECEIPT_MS: i64 = 30 * 86_400_000;
 #[derive(Debug)]
 pub struct Spool {
     db: Connection,
+    // Closed after the connection: see `Writer`.
+    _synced: Option<File>,
     path: PathBuf,
 }
 
@@ -32,8 +36,27 @@ pub enum Outcome {
     Stored,
     /// It was there, the same.
     Repeat,
-    /// Its identity was there with another body: set aside.
+    /// Its identity was there with another body, or it holds a number that no file can: set aside.
     Conflict,
+}
+
+/// A row that was set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Whose it claims to be.
+    pub source: String,
+    /// Which start it claims.
+    pub boot: u32,
+    /// Which seq it claims.
+    pub seq: u64,
+    /// Its bytes.
+    pub raw: Vec<u8>,
+    /// Its tag.
+    pub tag: Vec<u8>,
+    /// Why it was set aside.
+    pub reason: String,
+    /// When.
+    pub noted_at_utc_ms: i64,
 }
 
 impl Spool {
@@ -42,8 +65,10 @@ impl Spool {
     /// # Errors
     /// Where it is no spool, of another version, held by another program, or the disk fails.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        let Writer { db, synced } = open_writer(path, KIND)?;
         Ok(Self {
-            db: open_writer(path, KIND)?,
+            db,
+            _synced: Some(synced),
             path: path.into(),
         })
     }
@@ -55,6 +80,7 @@ impl Spool {
     pub fn open_read_only(path: &Path) -> Result<Self, Error> {
         Ok(Self {
             db: open_reader(path, KIND)?,
+            _synced: None,
             path: path.into(),
         })
     }
@@ -120,6 +146,11 @@ impl Spool {
                 ))
                 .at(path)?;
             for (trial, row) in rows {
+                if !fits(row) {
+                    set_aside(&step, path, trial, row, TOO_LARGE)?;
+                    outcomes.push(Outcome::Conflict);
+                    continue;
+                }
                 let added = insert
                     .execute(params![
                         trial,
@@ -165,8 +196,8 @@ impl Spool {
         let mut query = self.db.prepare_cached(&sql).at(&self.path)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = query
-            .query_map(params![trial, source, after, limit], |row| {
-                StoredRow::read(row, 0)
+            .query_map(params![trial, source, nearest(after), limit], |row| {
+                Ok(StoredRow::read(row, 0))
             })
             .at(&self.path)?;
         rows.collect::<rusqlite::Result<_>>().at(&self.path)
@@ -187,13 +218,63 @@ impl Spool {
         rows.collect::<rusqlite::Result<_>>().at(&self.path)
     }
 
+    /// All trials that anything is known of.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn trials(&self) -> Result<Vec<String>, Error> {
+        let sql = "SELECT trial FROM trial UNION SELECT trial FROM event ORDER BY 1";
+        let mut query = self.db.prepare(sql).at(&self.path)?;
+        let rows = query.query_map([], |row| row.get(0)).at(&self.path)?;
+        rows.collect::<rusqlite::Result<_>>().at(&self.path)
+    }
+
+    /// All words about a trial: key and value, in order of the keys.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn words(&self, trial: &str) -> Result<Vec<(String, String)>, Error> {
+        let sql = "SELECT key, value FROM trial WHERE trial = ?1 ORDER BY key";
+        let mut query = self.db.prepare(sql).at(&self.path)?;
+        let rows = query
+            .query_map([trial], |row| Ok((row.get(0)?, row.get(1)?)))
+            .at(&self.path)?;
+        rows.collect::<rusqlite::Result<_>>().at(&self.path)
+    }
+
+    /// What was set aside of a trial, oldest first.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn quarantined(&self, trial: &str) -> Result<Vec<Quarantined>, Error> {
+        let sql = "SELECT source, boot, seq, raw, tag, reason, noted_at_utc_ms FROM quarantine
+                   WHERE trial = ?1 ORDER BY rowid";
+        let mut query = self.db.prepare(sql).at(&self.path)?;
+        let rows = query
+            .query_map([trial], |row| {
+                Ok(Quarantined {
+                    source: row.get(0)?,
+                    boot: row.get(1)?,
+                    seq: row.get(2)?,
+                    raw: row.get(3)?,
+                    tag: row.get(4)?,
+                    reason: row.get(5)?,
+                    noted_at_utc_ms: row.get(6)?,
+                })
+            })
+            .at(&self.path)?;
+        rows.collect::<rusqlite::Result<_>>().at(&self.path)
+    }
+
     /// The last seq of a source; 0 where there is none.
     ///
     /// # Errors
     /// Where the file cannot be read.
     pub fn last_seq(&self, trial: &str, source: &str) -> Result<u64, Error> {
         let sql = "SELECT ifnull(max(seq), 0) FROM event WHERE trial = ?1 AND source = ?2";
-        self.db.query_row(sql, [trial, source], |row| row.get(0)).at(&self.path)
+        self.db
+            .query_row(sql, [trial, source], |row| row.get(0))
+            .at(&self.path)
     }
 
     /// A recorder says what it has.
@@ -215,7 +296,7 @@ impl Spool {
                     trial,
                     source,
                     recorder,
-                    stored_through_seq,
+                    nearest(stored_through_seq),
                     now_utc_ms
                 ])
             })
@@ -279,19 +360,119 @@ fn settle(
         return Ok(Outcome::Repeat);
     }
     let reason = "another body stands under this identity";
+    set_aside(step, path, trial, row, reason)?;
+    Ok(Outcome::Conflict)
+}
+
+fn set_aside(
+    step: &rusqlite::Transaction<'_>,
+    path: &Path,
+    trial: &str,
+    row: &EventRow,
+    reason: &str,
+) -> Result<(), Error> {
     step.prepare_cached("INSERT INTO quarantine VALUES (?1,?2,?3,?4,?5,?6,?7,?8)")
         .and_then(|mut insert| {
             insert.execute(params![
                 trial,
                 row.source.as_str(),
                 row.boot,
-                row.seq,
+                nearest(row.seq),
                 row.raw,
                 row.tag.0,
                 reason,
                 row.received_at_utc_ms
             ])
         })
-        .at(path)?;
-    Ok(Outcome::Conflict)
+        .map(|_| ())
+        .at(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial_record::Record;
+    use protocol::event::{Body, Door, Head};
+    use protocol::hex::Hex;
+    use protocol::message::Source;
+
+    fn row(seq: u64) -> EventRow {
+        let head = Head {
+            boot: 1,
+            seq,
+            tick_ms: seq,
+        };
+        let raw = Body::from(Door { open: true }).encode(head).unwrap();
+        let source = Source::new("EP-0193").unwrap();
+        EventRow::new(source, &raw, Hex([1; 16]), 0, None, 0).unwrap()
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_that_says_so_and_leaves_nothing_half_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.spool");
+        let rows: Vec<EventRow> = (1..=2_000).map(row).collect();
+        let mut spool = Spool::open(&path).unwrap();
+        let first = rows.iter().take(10).map(|row| ("T-1", row));
+        assert_eq!(spool.append(first).unwrap().len(), 10);
+        spool.db.pragma_update(None, "max_page_count", 20).unwrap();
+        let error = spool.append(rows.iter().map(|row| ("T-1", row)));
+        let error = error.unwrap_err();
+        assert!(error.is_full(), "{error:?}");
+        assert!(error.to_string().contains("a.spool"), "{error}");
+        assert_eq!(spool.last_seq("T-1", "EP-0193").unwrap(), 10);
+        drop(spool);
+        let mut spool = Spool::open(&path).unwrap();
+        assert_eq!(spool.last_seq("T-1", "EP-0193").unwrap(), 10);
+        // With room again a new handle takes them all.
+        let outcomes = spool.append(rows.iter().map(|row| ("T-1", row))).unwrap();
+        let stored = outcomes.iter().filter(|o| **o == Outcome::Stored);
+        assert_eq!(stored.count(), 1_990);
+    }
+
+    #[test]
+    fn numbers_that_sqlite_cannot_hold_are_set_aside_and_the_store_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(&dir.path().join("a.spool")).unwrap();
+        let mut record = Record::create(&dir.path().join("a.thecal")).unwrap();
+        let mut large = row(u64::MAX);
+        let mut late = row(2);
+        late.tick_ms = 1 << 63;
+        large.at_uncertainty_ms = Some(u64::MAX);
+        let rows = [row(1), large, late, row(3)];
+        let outcomes = spool.append(rows.iter().map(|row| ("T-1", row))).unwrap();
+        let (stored, conflict) = (Outcome::Stored, Outcome::Conflict);
+        assert_eq!(
+            outcomes,
+            [stored.clone(), conflict.clone(), conflict, stored]
+        );
+        assert_eq!(spool.quarantined("T-1").unwrap().len(), 2);
+        let appended = record.append(&rows, 0).unwrap();
+        assert_eq!((appended.new, appended.conflicts.len()), (2, 2));
+        assert_eq!(record.quarantined().unwrap(), 2);
+        record.quarantine(&row(u64::MAX), "forged", 0).unwrap();
+        spool
+            .note_receipt("T-1", "EP-0193", "w", u64::MAX, 0)
+            .unwrap();
+        assert!(
+            spool
+                .rows_after("T-1", "EP-0193", u64::MAX, 9)
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_full_disk_leaves_a_record_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut record = Record::create(&dir.path().join("a.thecal")).unwrap();
+        let rows: Vec<EventRow> = (1..=2_000).map(row).collect();
+        record.append(&rows[..10], 0).unwrap();
+        record
+            .db()
+            .pragma_update(None, "max_page_count", 30)
+            .unwrap();
+        assert!(record.append(&rows, 0).unwrap_err().is_full());
+        assert_eq!(record.sources().unwrap(), [("EP-0193".into(), 10, 10)]);
+    }
 }

@@ -1,14 +1,12 @@
-//! Opening SQLite files the safe way, and the one row that record and spool share.
+//! Opening SQLite files the safe way.
 //!
 //! WAL with `synchronous=FULL`, read back and refused where it did not take; the folder synced
 //! after a file is made; the file synced on open, because what an earlier process wrote may so far
 //! be in the page cache only (`facts/reliability.md` §0, finding 6).
 
-use protocol::hex::{Hex, Tag};
-use protocol::message::Source;
-use protocol::topics::EventRow;
-use rusqlite::{Connection, OpenFlags, Row};
-use sha2::{Digest, Sha256};
+pub(crate) use crate::row::{COLUMNS, TOO_LARGE, fits, nearest, shown_name};
+pub use crate::row::{NO_TAG, RowsDigest, StoredRow, canonical_json};
+use rusqlite::{Connection, OpenFlags};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -53,6 +51,17 @@ pub enum Error {
     /// Another program holds it.
     #[error("{0}: another program has it open; stop that one first")]
     Busy(PathBuf),
+    /// Its pages are not as SQLite wrote them.
+    #[error(
+        "{path}: damaged or cut short: {why}; \
+         `thecal recover` makes a record again from the gateway's spool"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        why: String,
+    },
     /// The disk or the file failed. Final for this handle: nothing may be acknowledged after it.
     #[error("{path}: {source}")]
     Sqlite {
@@ -96,14 +105,20 @@ pub(crate) trait At<T> {
 
 impl<T> At<T> for rusqlite::Result<T> {
     fn at(self, path: &Path) -> Result<T, Error> {
+        use rusqlite::ErrorCode;
         self.map_err(|source| {
-            if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) {
-                Error::Busy(path.into())
+            let code = source.sqlite_error_code();
+            let path = path.into();
+            if matches!(
+                code,
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+            ) {
+                Error::Busy(path)
+            } else if code == Some(ErrorCode::DatabaseCorrupt) {
+                let why = source.to_string();
+                Error::Damaged { path, why }
             } else {
-                Error::Sqlite {
-                    path: path.into(),
-                    source,
-                }
+                Error::Sqlite { path, source }
             }
         })
     }
@@ -126,9 +141,20 @@ pub(crate) struct Kind {
     pub(crate) sql: &'static str,
 }
 
+/// A connection that alone may write its file.
+///
+/// The second handle on the file is the one that synced it. It stays open as long as the
+/// connection and is closed after it: closing any handle of a file drops the locks that this
+/// process holds on it (POSIX advisory locks), and with them the protection from a second writer.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) db: Connection,
+    pub(crate) synced: File,
+}
+
 /// Opens for writing; makes the file where there is none. One writer at a time: a second one is
 /// refused.
-pub(crate) fn open_writer(path: &Path, kind: Kind) -> Result<Connection, Error> {
+pub(crate) fn open_writer(path: &Path, kind: Kind) -> Result<Writer, Error> {
     if rusqlite::version_number() < SQLITE_AT_LEAST {
         let why = format!("SQLite {} is older than 3.51.3", rusqlite::version());
         return Err(Error::Foreign {
@@ -136,6 +162,9 @@ pub(crate) fn open_writer(path: &Path, kind: Kind) -> Result<Connection, Error> 
             wanted: kind.name,
             why,
         });
+    }
+    if path.is_dir() {
+        return Err(is_a_folder(path, kind));
     }
     let is_new = !path.exists() || path.metadata().at(path)?.len() == 0;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -178,32 +207,44 @@ pub(crate) fn open_writer(path: &Path, kind: Kind) -> Result<Connection, Error> 
         // Takes the lock now, so that a second program is refused now.
         db.execute_batch("BEGIN EXCLUSIVE; COMMIT;").at(path)?;
     }
-    sync_file_and_folder(path)?;
-    Ok(db)
+    let synced = File::open(path).at(path)?;
+    synced.sync_all().at(path)?;
+    match File::open(beside(path, "-wal")) {
+        Ok(wal) => wal.sync_all().at(path)?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e).at(path),
+    }
+    sync_folder_of(path)?;
+    Ok(Writer { db, synced })
 }
 
-/// Opens for reading only, and leaves nothing behind.
+/// Opens for reading only. A file that its writer closed is read without any other file; beside
+/// one that a writer left in the middle stands a `-wal`, which is read too.
 pub(crate) fn open_reader(path: &Path, kind: Kind) -> Result<Connection, Error> {
+    if path.is_dir() {
+        return Err(is_a_folder(path, kind));
+    }
     if !path.is_file() {
         return Err(Error::Missing(path.into()));
     }
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
-    let live = Path::new(&wal).metadata().is_ok_and(|m| m.len() > 0);
-    let plain = path.to_str().unwrap_or_default();
-    let escaped: String = plain
-        .chars()
-        .map(|c| match c {
-            '?' => "%3f".to_owned(),
-            '#' => "%23".to_owned(),
-            '%' => "%25".to_owned(),
-            other => other.to_string(),
-        })
-        .collect();
-    let uri = format!(
-        "file:{escaped}?mode=ro{}",
-        if live { "" } else { "&immutable=1" }
-    );
+    if path.metadata().at(path)?.len() == 0 {
+        return Err(Error::Foreign {
+            path: path.into(),
+            wanted: kind.name,
+            why: "the file is empty".into(),
+        });
+    }
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match char::from(*byte) {
+            c if c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-') => uri.push(c),
+            _ => uri.extend(['%', hex_digit(byte >> 4), hex_digit(byte & 15)]),
+        }
+    }
+    uri.push_str("?mode=ro");
+    if !beside(path, "-wal").exists() {
+        uri.push_str("&immutable=1");
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -214,16 +255,19 @@ pub(crate) fn open_reader(path: &Path, kind: Kind) -> Result<Connection, Error> 
     Ok(db)
 }
 
+fn hex_digit(value: u8) -> char {
+    char::from_digit(value.into(), 16).unwrap_or('0')
+}
+
 fn check_kind(db: &Connection, path: &Path, kind: Kind) -> Result<(), Error> {
     let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let id = match pragma("application_id") {
         Ok(id) => id,
         Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
-            let why = "no SQLite database".to_owned();
             return Err(Error::Foreign {
                 path: path.into(),
                 wanted: kind.name,
-                why,
+                why: "no SQLite database".into(),
             });
         }
         Err(e) => return Err(e).at(path),
@@ -275,17 +319,42 @@ fn triggers_sql(kind: Kind) -> String {
     triggers().into_iter().map(|(_, sql)| sql + ";").collect()
 }
 
-/// What is in the page cache is on the disk after this.
-pub(crate) fn sync_file_and_folder(path: &Path) -> Result<(), Error> {
-    for suffix in ["", "-wal"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        match File::open(&name) {
-            Ok(file) => file.sync_all().at(path)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e).at(path),
-        }
+/// Tables, indexes and triggers of a record as they are made: type, name, text.
+pub(crate) fn record_schema() -> rusqlite::Result<Vec<(String, String, String)>> {
+    let db = Connection::open_in_memory()?;
+    db.execute_batch(include_str!("schema.sql"))?;
+    for (_, sql) in triggers() {
+        db.execute_batch(&sql)?;
     }
+    schema_of(&db)
+}
+
+/// Tables, indexes, triggers and views of a file: type, name, text.
+pub(crate) fn schema_of(db: &Connection) -> rusqlite::Result<Vec<(String, String, String)>> {
+    let sql = "SELECT type, name, ifnull(sql, '') FROM sqlite_schema
+               WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type, name";
+    let mut query = db.prepare(sql)?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    rows.collect()
+}
+
+fn is_a_folder(path: &Path, kind: Kind) -> Error {
+    Error::Foreign {
+        path: path.into(),
+        wanted: kind.name,
+        why: "it is a folder".into(),
+    }
+}
+
+/// The name of a file that stands beside `path`.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The names in the folder of `path` are on the disk after this.
+pub(crate) fn sync_folder_of(path: &Path) -> Result<(), Error> {
     let folder = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
@@ -293,146 +362,73 @@ pub(crate) fn sync_file_and_folder(path: &Path) -> Result<(), Error> {
     File::open(folder).and_then(|f| f.sync_all()).at(folder)
 }
 
-/// The columns of an event, in the order of digests, without a spool's `trial`.
-pub(crate) const COLUMNS: &str = "source, boot, seq, tick_ms, at_utc_ms, at_uncertainty_ms, kind, body, raw, tag, received_at_utc_ms";
-
-/// An event row as SQLite holds it; the body's text is kept to the letter.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredRow {
-    /// The row.
-    pub row: EventRow,
-    /// The body column's text.
-    pub body_text: String,
+/// A new file under a name of its own until it is whole. Dropped before
+/// [`Unfinished::publish`], it is removed.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    temporary: PathBuf,
+    wanted: PathBuf,
+    may_replace: bool,
 }
 
-impl StoredRow {
-    pub(crate) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
-        let wrong = |column: usize, why: &str| {
-            rusqlite::Error::FromSqlConversionFailure(
-                column,
-                rusqlite::types::Type::Text,
-                why.to_owned().into(),
-            )
+impl Unfinished {
+    /// For a file that must not be there yet.
+    pub(crate) fn new_file(wanted: &Path) -> Result<Self, Error> {
+        if wanted.symlink_metadata().is_ok() {
+            return Err(Error::Exists(wanted.into()));
+        }
+        Ok(Self::begin(wanted, false))
+    }
+
+    /// For a file that may take the place of an older one.
+    #[cfg(feature = "export")]
+    pub(crate) fn replacing(wanted: &Path) -> Self {
+        Self::begin(wanted, true)
+    }
+
+    fn begin(wanted: &Path, may_replace: bool) -> Self {
+        let unfinished = Self {
+            temporary: beside(wanted, &format!(".{}.partial", std::process::id())),
+            wanted: wanted.into(),
+            may_replace,
         };
-        let source: String = row.get(first)?;
-        let body_text: String = row.get(first + 7)?;
-        let tag: Vec<u8> = row.get(first + 9)?;
-        let tag: [u8; 16] = tag
-            .try_into()
-            .map_err(|_| wrong(first + 9, "tag is not 16 bytes"))?;
-        let body =
-            serde_json::from_str(&body_text).map_err(|_| wrong(first + 7, "body is not JSON"))?;
-        let row = EventRow {
-            source: Source::new(&source).ok_or_else(|| wrong(first, "source is not a name"))?,
-            boot: row.get(first + 1)?,
-            seq: row.get(first + 2)?,
-            tick_ms: row.get(first + 3)?,
-            at_utc_ms: row.get(first + 4)?,
-            at_uncertainty_ms: row.get(first + 5)?,
-            kind: row.get(first + 6)?,
-            body,
-            raw: row.get(first + 8)?,
-            tag: Hex(tag),
-            received_at_utc_ms: row.get(first + 10)?,
-        };
-        Ok(Self { row, body_text })
+        unfinished.remove();
+        unfinished
     }
 
-    /// Identity as text: `EP-0193:3:18274`.
-    pub fn id(&self) -> String {
-        format!("{}:{}:{}", self.row.source, self.row.boot, self.row.seq)
-    }
-}
-
-/// SHA-256 over all columns of rows, in order of seq: each column as `length u32le | bytes`,
-/// integers as decimal text, NULL as length 0xffffffff.
-#[derive(Clone, Debug, Default)]
-pub struct RowsDigest {
-    hash: Sha256,
-    /// Rows so far.
-    pub rows: u64,
-}
-
-impl RowsDigest {
-    fn column(&mut self, bytes: &[u8]) {
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX - 1);
-        self.hash.update(length.to_le_bytes());
-        self.hash.update(bytes);
+    /// Where to write until it is whole.
+    pub(crate) fn path(&self) -> &Path {
+        &self.temporary
     }
 
-    /// One more row; `body_text` is the body column to the letter.
-    pub fn add(&mut self, row: &EventRow, body_text: &str) {
-        self.rows += 1;
-        self.column(row.source.as_str().as_bytes());
-        self.column(row.boot.to_string().as_bytes());
-        self.column(row.seq.to_string().as_bytes());
-        self.column(row.tick_ms.to_string().as_bytes());
-        self.column(row.at_utc_ms.to_string().as_bytes());
-        match row.at_uncertainty_ms {
-            Some(ms) => self.column(ms.to_string().as_bytes()),
-            None => self.hash.update(u32::MAX.to_le_bytes()),
+    fn remove(&self) {
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let _ = std::fs::remove_file(beside(&self.temporary, suffix));
         }
-        self.column(row.kind.as_bytes());
-        self.column(body_text.as_bytes());
-        self.column(&row.raw);
-        self.column(&row.tag.0);
-        self.column(row.received_at_utc_ms.to_string().as_bytes());
     }
 
-    /// The digest.
-    pub fn finish(self) -> protocol::hex::Digest {
-        Hex(self.hash.finalize().into())
+    /// Syncs it and gives it its name, in one step.
+    pub(crate) fn publish(self) -> Result<(), Error> {
+        let file = File::open(&self.temporary).at(&self.temporary)?;
+        file.sync_all().at(&self.temporary)?;
+        drop(file);
+        if !self.may_replace {
+            match std::fs::hard_link(&self.temporary, &self.wanted) {
+                Ok(()) => return sync_folder_of(&self.wanted),
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                    return Err(Error::Exists(self.wanted.clone()));
+                }
+                // A file system without hard links: a rename, which may replace.
+                Err(_) => {}
+            }
+        }
+        std::fs::rename(&self.temporary, &self.wanted).at(&self.wanted)?;
+        sync_folder_of(&self.wanted)
     }
 }
 
-/// A tag for rows that no key ever tagged: imports.
-pub const NO_TAG: Tag = Hex([0; 16]);
-
-/// JSON with its members in the order of their names: the same text for the same value, whatever
-/// made it.
-pub fn canonical_json(value: &serde_json::Value) -> String {
-    use serde_json::Value;
-    match value {
-        Value::Object(members) => {
-            let mut names: Vec<&String> = members.keys().collect();
-            names.sort();
-            let member = |name: &&String| {
-                let value = members
-                    .get(name.as_str())
-                    .map(canonical_json)
-                    .unwrap_or_default();
-                format!("{}:{value}", Value::String((*name).clone()))
-            };
-            format!(
-                "{{{}}}",
-                names.iter().map(member).collect::<Vec<_>>().join(",")
-            )
-        }
-        Value::Array(items) => {
-            format!(
-                "[{}]",
-                items
-                    .iter()
-                    .map(canonical_json)
-                    .collect::<Vec<_>>()
-                    .join(",")
-            )
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_text_does_not_depend_on_the_order_it_was_built_in() {
-        let a: serde_json::Value =
-            serde_json::from_str(r#"{"b":[1,{"d":2,"c":"x\"y"}],"a":null}"#).unwrap();
-        assert_eq!(
-            canonical_json(&a),
-            r#"{"a":null,"b":[1,{"c":"x\"y","d":2}]}"#
-        );
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.remove();
     }
 }

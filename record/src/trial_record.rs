@@ -1,14 +1,16 @@
 //! A trial's record: what the recorder writes, and what `verify`, `report` and `export` read.
 
+use crate::spool::Quarantined;
 use crate::store::{
-    At, COLUMNS, Error, Kind, RECORD_ID, RowsDigest, StoredRow, canonical_json, open_reader,
-    open_writer,
+    At, COLUMNS, Error, Kind, RECORD_ID, RowsDigest, StoredRow, TOO_LARGE, Writer, canonical_json,
+    fits, nearest, open_reader, open_writer,
 };
 use protocol::hex::{Digest, Hex};
 use protocol::keys::KeyPair;
 use protocol::manifest::SignedManifest;
 use protocol::topics::EventRow;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub(crate) const KIND: Kind = Kind {
@@ -21,6 +23,8 @@ pub(crate) const KIND: Kind = Kind {
 #[derive(Debug)]
 pub struct Record {
     db: Connection,
+    // Closed after the connection: see `Writer`.
+    _synced: Option<File>,
     path: PathBuf,
 }
 
@@ -31,7 +35,8 @@ pub struct Appended {
     pub new: u64,
     /// Rows that were there, the same.
     pub repeats: u64,
-    /// Rows whose identity was there with another body: set aside in `quarantine`.
+    /// Rows whose identity was there with another body, or that hold a number that no file can: set
+    /// aside in `quarantine`.
     pub conflicts: Vec<String>,
 }
 
@@ -92,8 +97,10 @@ impl Record {
     /// # Errors
     /// Where it is no record, of another version, held by another program, or the disk fails.
     pub fn open_or_create(path: &Path) -> Result<Self, Error> {
+        let Writer { db, synced } = open_writer(path, KIND)?;
         Ok(Self {
-            db: open_writer(path, KIND)?,
+            db,
+            _synced: Some(synced),
             path: path.into(),
         })
     }
@@ -116,6 +123,7 @@ impl Record {
     pub fn open_read_only(path: &Path) -> Result<Self, Error> {
         Ok(Self {
             db: open_reader(path, KIND)?,
+            _synced: None,
             path: path.into(),
         })
     }
@@ -204,6 +212,24 @@ impl Record {
                 .prepare_cached("INSERT INTO quarantine VALUES (?1,?2,?3,?4,?5,?6,?7)")
                 .at(&path)?;
             for row in rows {
+                let mut set_aside = |reason: &str| {
+                    let identity = params![
+                        row.source.as_str(),
+                        row.boot,
+                        nearest(row.seq),
+                        row.raw,
+                        row.tag.0,
+                        reason,
+                        now_utc_ms
+                    ];
+                    let id = format!("{}:{}:{}", row.source, row.boot, row.seq);
+                    done.conflicts.push(id);
+                    aside.execute(identity).map(|_| ()).at(&path)
+                };
+                if !fits(row) {
+                    set_aside(TOO_LARGE)?;
+                    continue;
+                }
                 let added = insert
                     .execute(params![
                         row.source.as_str(),
@@ -232,20 +258,7 @@ impl Record {
                     done.repeats += 1;
                     continue;
                 }
-                let reason = "another body stands under this identity";
-                aside
-                    .execute(params![
-                        row.source.as_str(),
-                        row.boot,
-                        row.seq,
-                        row.raw,
-                        row.tag.0,
-                        reason,
-                        now_utc_ms
-                    ])
-                    .at(&path)?;
-                done.conflicts
-                    .push(format!("{}:{}:{}", row.source, row.boot, row.seq));
+                set_aside("another body stands under this identity")?;
             }
         }
         step.commit().at(&path)?;
@@ -257,17 +270,30 @@ impl Record {
     /// # Errors
     /// Where the disk fails.
     pub fn quarantine(&self, row: &EventRow, reason: &str, now_utc_ms: i64) -> Result<(), Error> {
+        self.set_aside(&Quarantined {
+            source: row.source.to_string(),
+            boot: row.boot,
+            seq: row.seq,
+            raw: row.raw.clone(),
+            tag: row.tag.0.to_vec(),
+            reason: reason.into(),
+            noted_at_utc_ms: now_utc_ms,
+        })
+    }
+
+    /// Sets aside what a spool had set aside.
+    pub(crate) fn set_aside(&self, row: &Quarantined) -> Result<(), Error> {
         self.db
             .execute(
                 "INSERT INTO quarantine VALUES (?1,?2,?3,?4,?5,?6,?7)",
                 params![
-                    row.source.as_str(),
+                    row.source,
                     row.boot,
-                    row.seq,
+                    nearest(row.seq),
                     row.raw,
-                    row.tag.0,
-                    reason,
-                    now_utc_ms
+                    row.tag,
+                    row.reason,
+                    row.noted_at_utc_ms
                 ],
             )
             .map(|_| ())
@@ -293,7 +319,7 @@ impl Record {
             .execute(
                 "INSERT INTO hole SELECT ?1,?2,?3,?4,?5 WHERE NOT EXISTS
                  (SELECT 1 FROM hole WHERE source = ?1 AND from_seq = ?2 AND to_seq = ?3 AND reason = ?4)",
-                params![hole.source, hole.from_seq, hole.to_seq, hole.reason, hole.noted_at_utc_ms],
+                params![hole.source, nearest(hole.from_seq), nearest(hole.to_seq), hole.reason, hole.noted_at_utc_ms],
             )
             .map(|_| ())
             .at(&self.path)
@@ -330,11 +356,19 @@ impl Record {
         &self,
         mut each: impl FnMut(StoredRow) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        self.for_each_held(|row| each(StoredRow::read(row, 0)))
+    }
+
+    /// Every event as SQLite holds it, by source and then in order of seq.
+    pub(crate) fn for_each_held(
+        &self,
+        mut each: impl FnMut(&Row<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let sql = format!("SELECT {COLUMNS} FROM event ORDER BY source, seq");
         let mut query = self.db.prepare(&sql).at(&self.path)?;
         let mut rows = query.query([]).at(&self.path)?;
         while let Some(row) = rows.next().at(&self.path)? {
-            each(StoredRow::read(row, 0).at(&self.path)?)?;
+            each(row)?;
         }
         Ok(())
     }
@@ -349,7 +383,9 @@ impl Record {
         );
         let mut query = self.db.prepare_cached(&sql).at(&self.path)?;
         let rows = query
-            .query_map(params![source, from, limit], |row| StoredRow::read(row, 0))
+            .query_map(params![source, nearest(from), nearest(limit)], |row| {
+                Ok(StoredRow::read(row, 0))
+            })
             .at(&self.path)?;
         rows.collect::<rusqlite::Result<_>>().at(&self.path)
     }
@@ -452,18 +488,31 @@ impl Record {
             "SELECT {COLUMNS} FROM event WHERE source = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq"
         );
         let mut query = self.db.prepare_cached(&sql).at(&self.path)?;
-        let mut rows = query.query(params![source, from, to]).at(&self.path)?;
+        let most = u64::MAX >> 1;
+        let range = params![source, from.min(most), to.min(most)];
+        let mut rows = query.query(range).at(&self.path)?;
         let mut digest = RowsDigest::default();
         let (mut first, mut last) = (0, 0);
         while let Some(row) = rows.next().at(&self.path)? {
-            let stored = StoredRow::read(row, 0).at(&self.path)?;
+            let seq: i64 = row.get(2).at(&self.path)?;
+            last = u64::try_from(seq).unwrap_or(0);
             if digest.rows == 0 {
-                first = stored.row.seq;
+                first = last;
             }
-            last = stored.row.seq;
-            digest.add(&stored.row, &stored.body_text);
+            digest.add_as_held(row).at(&self.path)?;
         }
         Ok((digest.finish(), first, last))
+    }
+
+    /// First and last seq of a source; 0 where there is none.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn rows_bounds(&self, source: &str) -> Result<(u64, u64), Error> {
+        let sql = "SELECT ifnull(min(seq), 0), ifnull(max(seq), 0) FROM event WHERE source = ?1";
+        self.db
+            .query_row(sql, [source], |row| Ok((row.get(0)?, row.get(1)?)))
+            .at(&self.path)
     }
 
     /// Marks the trial closed and makes one file of it, without a `-wal`.
