@@ -9,9 +9,9 @@
 //! [`supervisor`] watches the encoder by itself, [`keypad`], [`score`] and [`prompt`] listen to the
 //! patient, [`alarms`] holds the conditions. [`journal`], [`ratchet`], [`settings`] and [`ledger`]
 //! make what happened last, and `recall` reads it after a start. [`pump`] puts it together:
-//! `patient` and `watch` are what it does about keys and sensors, and [`acts`] is what a clinician
-//! may do. [`face`] and [`texts`] are what people see. [`line`] is the serial line, which reads the
-//! pump and cannot change it.
+//! `start` begins, `patient` and `watch` are what it does about keys and sensors, and [`acts`] is
+//! what a clinician may do. [`face`] and [`texts`] are what people see. [`mod@line`] is the serial
+//! line, which reads the pump and cannot change it.
 //!
 //! Invariants: an event is in the journal before its tick is shown; no message from outside
 //! reaches [`pump::Pump::handle`]; delivered volume comes from encoder counts and is never rounded
@@ -38,6 +38,7 @@ pub mod ratchet;
 mod recall;
 pub mod score;
 pub mod settings;
+mod start;
 pub mod supervisor;
 pub mod texts;
 mod watch;

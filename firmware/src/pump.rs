@@ -4,33 +4,30 @@
 //! event is in the journal when `handle` returns. Delivery follows an event that says so, never
 //! the other way round. There is no input for what the serial line says.
 
+pub use crate::start::{StartError, StartFailed};
+
 use crate::acts::{Act, Refused};
 use crate::alarms::{Alarms, CODES};
-use crate::board::{Board, NvError};
+use crate::board::Board;
 use crate::dose::{Dose, SETTLE_MS};
 use crate::face::Face;
-use crate::journal::Journal;
 use crate::keypad::Keypad;
 use crate::ledger::Ledger;
-use crate::memory::{Header, Salt, journal_sectors, read_header, write_header};
 use crate::program::LocalClock;
 use crate::prompt::Prompts;
 use crate::provision::Provision;
-use crate::ratchet::Ratchet;
-use crate::recall::{Closing, REPORT_MS, Recall};
+use crate::recall::REPORT_MS;
 use crate::score::ScoreEntry;
 use crate::settings::{Settings, SettingsStore};
 use crate::supervisor::Supervisor;
 use crate::texts::Message;
 use crate::watch::LOOK_MS;
 use crate::window::Windows;
-use core::fmt;
 use heapless::Vec;
 use protocol::PROTOCOL_VERSION;
-use protocol::chain::TagKey;
 use protocol::event::{
-    AlarmCode, Body, BolusDelivered, BootReason, ChangedBy, Delivered, InfusionStopped, Key,
-    PoweredOn, Priority, Purpose, RateChanged, Raw, StopReason,
+    AlarmCode, Body, BolusDelivered, ChangedBy, Delivered, InfusionStopped, Key, Priority, Purpose,
+    RateChanged, Raw, StopReason,
 };
 use protocol::hex::Tag;
 use protocol::message::Hello;
@@ -41,8 +38,6 @@ pub const VERSION: [u8; 3] = [0, 1, 0];
 /// Where the program was not called for so long although it was due, it no longer knows what
 /// happened and stops infusing.
 const STANDSTILL_MS: u64 = 600_000;
-/// Numbers of prompts begin here times the number of the start, so that none is used twice.
-const PROMPTS_A_BOOT: u32 = 10_000;
 
 const _: () = assert!(
     SETTLE_MS < REPORT_MS,
@@ -67,56 +62,12 @@ pub enum Input {
     Act(Act),
 }
 
-/// Why the pump does not start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartError {
-    /// The memory was never formatted, or formatting did not end.
-    NotFormatted,
-    /// The memory belongs to another trial.
-    OtherTrial,
-    /// There is no key to tag events with.
-    NoKey,
-    /// The memory is too small.
-    TooSmall,
-    /// The memory fails.
-    Memory(NvError),
-}
-
-impl From<NvError> for StartError {
-    fn from(error: NvError) -> Self {
-        Self::Memory(error)
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFormatted => f.write_str("the memory is not formatted"),
-            Self::OtherTrial => f.write_str("the memory belongs to another trial"),
-            Self::NoKey => f.write_str("the memory holds no key to tag events with"),
-            Self::TooSmall => f.write_str("the memory is too small for a journal"),
-            Self::Memory(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl core::error::Error for StartError {}
-
-/// The pump did not start; the board comes back.
-#[derive(Debug)]
-pub struct StartFailed<B> {
-    /// Why.
-    pub error: StartError,
-    /// As it was given.
-    pub board: B,
-}
-
 /// What was last said of the counters.
 #[derive(Clone, Copy, Debug)]
-struct Reported {
-    at_ms: u64,
-    strokes: u64,
-    delivered: Volume,
+pub(crate) struct Reported {
+    pub(crate) at_ms: u64,
+    pub(crate) strokes: u64,
+    pub(crate) delivered: Volume,
 }
 
 /// The pump.
@@ -136,13 +87,13 @@ pub struct Pump<B> {
     pub(crate) prompts: Prompts,
     pub(crate) clock: Option<LocalClock>,
     pub(crate) now: u64,
-    start_tick: u64,
-    known_at_start: u64,
+    pub(crate) start_tick: u64,
+    pub(crate) known_at_start: u64,
     pub(crate) closed: bool,
     pub(crate) stop_at: Option<Volume>,
     pub(crate) last_grant_known_ms: Option<u64>,
-    reported: Reported,
-    part_at: Option<u64>,
+    pub(crate) reported: Reported,
+    pub(crate) part_at: Option<u64>,
     pub(crate) look_at: u64,
     pub(crate) hour_at: u64,
     pub(crate) door_open: bool,
@@ -154,135 +105,6 @@ pub struct Pump<B> {
 }
 
 impl<B: Board> Pump<B> {
-    /// Prepares the memory for a trial, once, before the first start: erases all of it and writes
-    /// the first key. The header is written last, so a cut leaves a memory that is not formatted.
-    ///
-    /// # Errors
-    /// Where the memory is too small or fails.
-    pub fn format(
-        board: &mut B,
-        provision: &Provision,
-        tag_secret: &[u8; 32],
-    ) -> Result<(), StartError> {
-        journal_sectors(board).ok_or(StartError::TooSmall)?;
-        let genesis = provision.genesis();
-        board.nv_erase(0)?;
-        for sector in crate::memory::SETTINGS_SECTORS {
-            board.nv_erase(sector)?;
-        }
-        Journal::format(board)?;
-        let key = TagKey::of_trial(tag_secret, &genesis);
-        Ratchet::format(board, Salt::of_trial(&genesis), &key)?;
-        Ok(write_header(board, &genesis)?)
-    }
-
-    /// Starts on a memory that was formatted for this trial: recalls the journal, counts the start,
-    /// and journals it. Nothing is infused until a clinician starts it. Ticks begin at `tick0`.
-    ///
-    /// # Errors
-    /// [`StartFailed`] with the board, where events could not be kept or tagged.
-    pub fn start(
-        board: B,
-        provision: &Provision,
-        reason: BootReason,
-        tick0: u64,
-    ) -> Result<Self, StartFailed<B>> {
-        let mut board = board;
-        match Parts::load(&mut board, provision, tick0) {
-            Ok(parts) => Ok(Self::begin(board, provision, reason, tick0, parts)),
-            Err(error) => Err(StartFailed { error, board }),
-        }
-    }
-
-    fn begin(
-        board: B,
-        provision: &Provision,
-        reason: BootReason,
-        tick0: u64,
-        parts: Parts,
-    ) -> Self {
-        let Parts {
-            ledger,
-            store,
-            settings,
-            recall,
-            supervisor,
-        } = parts;
-        let own_clock = board.own_clock_utc_ms();
-        let clock = own_clock.map(|utc| LocalClock::new(tick0, utc, settings.offset_min));
-        let encoder = board.encoder();
-        let dose = Dose::new(
-            provision.calibration,
-            provision.bolus_rate,
-            recall.counters,
-            encoder,
-        );
-        let first_prompt = ledger.boot().saturating_mul(PROMPTS_A_BOOT);
-        let reported = Reported {
-            at_ms: tick0,
-            strokes: dose.strokes(),
-            delivered: dose.delivered(),
-        };
-        let mut pump = Self {
-            keypad: Keypad::new(tick0, board.keys_down()),
-            failed_parts: board.failed_parts(),
-            board,
-            provision: provision.clone(),
-            ledger,
-            settings,
-            store,
-            dose,
-            supervisor,
-            windows: recall.windows,
-            entry: ScoreEntry::default(),
-            prompts: Prompts::new(provision.prompts, tick0, clock, first_prompt),
-            clock,
-            now: tick0,
-            start_tick: tick0,
-            known_at_start: recall.known_ms,
-            closed: recall.closing == Closing::Closed,
-            stop_at: None,
-            last_grant_known_ms: recall.last_grant_known_ms,
-            reported,
-            part_at: None,
-            look_at: tick0.saturating_add(LOOK_MS),
-            hour_at: tick0.saturating_add(HOUR_MS),
-            door_open: recall.alarms.is_active(AlarmCode::DoorOpen),
-            stuck: recall.stuck,
-            alarms: recall.alarms,
-            damaged: recall.unreadable > 0,
-            message: None,
-            saved_at: None,
-        };
-        if pump.closed {
-            return pump;
-        }
-        pump.log(PoweredOn {
-            reason,
-            firmware: VERSION,
-            own_clock_utc_ms: own_clock,
-        });
-        if recall.closing == Closing::Unsigned {
-            pump.checkpoint();
-            pump.closed = true;
-            return pump;
-        }
-        if let Some(bolus) = recall.bolus {
-            pump.log(BolusDelivered {
-                requested_nl: bolus.requested.as_nanoliters(),
-                delivered_nl: bolus.delivered.as_nanoliters(),
-                complete: false,
-            });
-        }
-        if recall.infusing.is_some() {
-            let reason = StopReason::PowerLost;
-            pump.log(InfusionStopped { reason });
-        }
-        pump.after_start();
-        pump.checkpoint();
-        pump
-    }
-
     /// Something happened, at this tick. What was due before is done first.
     ///
     /// # Errors
@@ -629,47 +451,3 @@ impl<B: Board> Pump<B> {
 
 /// A message stays on the face for so long.
 const SHOWN_MS: u64 = 30_000;
-
-/// What is read from the memory at a start.
-struct Parts {
-    ledger: Ledger,
-    store: SettingsStore,
-    settings: Settings,
-    recall: Recall,
-    supervisor: Supervisor,
-}
-
-impl Parts {
-    fn load<B: Board>(
-        board: &mut B,
-        provision: &Provision,
-        tick0: u64,
-    ) -> Result<Self, StartError> {
-        let genesis = provision.genesis();
-        let salt = Salt::of_trial(&genesis);
-        journal_sectors(board).ok_or(StartError::TooSmall)?;
-        match read_header(board, &genesis)? {
-            Header::Ours => {}
-            Header::Missing => return Err(StartError::NotFormatted),
-            Header::Other => return Err(StartError::OtherTrial),
-        }
-        let ratchet = Ratchet::load(board, salt)?.ok_or(StartError::NoKey)?;
-        let journal = Journal::recover(board, salt)?;
-        let (store, settings) = SettingsStore::load(board, salt, journal.last_seq())?;
-        let encoder = board.encoder();
-        let mut supervisor = Supervisor::new(provision, tick0, encoder);
-        let recall = Recall::read(board, &journal, provision, &mut supervisor)?;
-        let ledger = if recall.closing == Closing::Closed {
-            Ledger::closed(journal, ratchet, genesis)
-        } else {
-            Ledger::begin(board, journal, ratchet, genesis, recall.spent_key)?
-        };
-        Ok(Self {
-            ledger,
-            store,
-            settings: settings.unwrap_or_else(|| Settings::of(provision)),
-            recall,
-            supervisor,
-        })
-    }
-}

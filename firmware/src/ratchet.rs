@@ -91,7 +91,7 @@ impl Ratchet {
         board: &mut B,
         spent: Option<u32>,
     ) -> Result<(), NvError> {
-        while spent.is_some_and(|spent| spent > self.index + 9) {
+        while spent.is_some_and(|spent| spent >= self.index) {
             self.key = self.key.next();
             self.index = self.index.saturating_add(1);
         }

@@ -427,6 +427,36 @@ fn lockout_and_windows_do_not_run_while_the_pump_is_off() {
 }
 
 #[test]
+fn what_may_have_left_the_pump_before_a_cut_counts_as_delivered() {
+    let mut given = provision();
+    given.program = Program::constant(rate(10_000));
+    (given.limits.lockout_ms, given.limits.max_1h) = (1_000, nl(118_000));
+    let mut pump = start_with(formatted(16), &given);
+    begin(&mut pump, 0);
+    press(&mut pump, 10 * MINUTE, &[Key::Bolus]);
+    // Two groups leave the pump and are not journaled.
+    run_to(&mut pump, 10 * MINUTE + 5_000);
+    assert_eq!(pump.board().commands.len(), 2);
+    let mut pump = start_with(pump.into_board().powered_again(), &given);
+    begin(&mut pump, 1_000);
+    let seq = pump.last_seq();
+    press(&mut pump, 2_000, &[Key::Bolus]);
+    press(&mut pump, 2 * MINUTE, &[Key::Bolus]);
+    let seen = decisions(&after(&pump, seq));
+    assert!(matches!(seen[0], BolusDecision::Granted { .. }), "{seen:?}");
+    let by_limit = |d: &BolusDecision| {
+        matches!(
+            d,
+            BolusDecision::Denied {
+                reason: Refusal::Limit,
+                ..
+            }
+        )
+    };
+    assert!(by_limit(&seen[1]), "{seen:?}");
+}
+
+#[test]
 fn standing_still_for_minutes_stops_the_infusion() {
     let mut pump = infusing();
     run_to(&mut pump, HOUR);

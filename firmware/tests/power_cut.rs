@@ -269,6 +269,18 @@ fn a_memory_that_does_not_answer_for_a_while_is_declared_and_delivery_goes_on() 
     assert!(!pump.face(16 * MINUTE, true).saved);
 }
 
+#[test]
+fn a_memory_that_takes_writes_and_keeps_nothing_gets_no_tick_mark() {
+    let mut pump = start(formatted(8));
+    let last = pump.last_seq();
+    pump.board_mut().forgetful = true;
+    press(&mut pump, MINUTE, &[Key::Digit5, Key::Confirm]);
+    assert!(!pump.face(MINUTE + 400, true).saved);
+    assert_eq!(pump.last_seq(), last);
+    let alarm = pump.face(MINUTE + 400, true).alarm_text();
+    assert_eq!(alarm, Some("Memory fault"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
