@@ -513,10 +513,10 @@ fn report(args: &DemoArgs, beds: usize) -> anyhow::Result<()> {
         let options = analysis::Options { protocol: None };
         let done = analysis::report(&record, &folder, &options)
             .with_context(|| format!("report of {}", record.display()))?;
-        lines.push(done.line());
+        lines.push(crate::physician::line(&done));
     }
     for line in lines {
-        println!("{}", crate::shown(&line));
+        println!("{line}");
     }
     Ok(())
 }

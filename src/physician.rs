@@ -14,7 +14,12 @@ pub(crate) fn report(args: &ReportArgs) -> anyhow::Result<()> {
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         println!("{text}");
     } else {
-        println!("{}", crate::shown(&done.line()));
+        println!("{}", line(&done));
     }
     Ok(())
+}
+
+/// The verdict line: trial, verdict, report.
+pub(crate) fn line(done: &analysis::Outcome) -> String {
+    crate::shown(&format!("{} {} {}", done.trial_id, done.verdict, done.report.display()))
 }

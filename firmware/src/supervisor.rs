@@ -156,8 +156,13 @@ impl Supervisor {
         let level = self.expected.abs_diff(measured) < stroke / 2;
         // An epoch ends level where it can, so that an error that grows is not cut in two.
         let epoch = EPOCH_STROKES * stroke;
-        if self.expected >= 2 * epoch || self.expected >= epoch && level {
+        if self.expected >= epoch && level {
             self.begin_epoch();
+        } else if self.expected >= 2 * epoch {
+            // What is still owed is not forgotten: its delivery would look like too much.
+            let owed = self.expected.saturating_sub(measured);
+            self.begin_epoch();
+            self.expected = owed;
         }
         Verdict::Agrees
     }
@@ -236,6 +241,31 @@ mod tests {
             let verdict = supervisor.observe(now, now, minute * counts_a_minute, true);
             (verdict != Verdict::Agrees).then_some((minute, verdict))
         })
+    }
+
+    #[test]
+    fn a_motor_that_is_behind_at_the_end_of_an_epoch_and_catches_up_is_left_alone() {
+        let mut supervisor = supervisor();
+        supervisor.expect_rate(0, 600_000);
+        for minute in 1..=120 {
+            // Behind by one and a half strokes, until the hundred and fifth minute.
+            let behind = if minute < 105 { 1_200 } else { 0 };
+            let counts = (minute * 160u64).saturating_sub(behind);
+            let now = minute * 60_000;
+            let verdict = supervisor.observe(now, now, counts, true);
+            assert_eq!(verdict, Verdict::Agrees, "minute {minute}");
+        }
+        // A bolus on top of it, granted while an epoch ends.
+        supervisor.expect_bolus(120 * 60_000, 50_000);
+        for second in 1..=120u64 {
+            let now = 120 * 60_000 + second * 1_000;
+            let counts = 120 * 160 + second * 160 / 60 + (second.saturating_sub(20) * 40).min(800);
+            assert_eq!(
+                supervisor.observe(now, now, counts, true),
+                Verdict::Agrees,
+                "{second}"
+            );
+        }
     }
 
     #[test]

@@ -67,7 +67,11 @@ impl<B: Board> Pump<B> {
             });
         }
         let left = self.left(&sensors);
-        let rate = self.dose.following().map_or(FlowRate::ZERO, |f| f.1);
+        // How long it lasts is asked of therapy; a line is filled within minutes.
+        let rate = match self.dose.following() {
+            Some((Purpose::Therapy, rate)) => rate,
+            Some((Purpose::Prime | Purpose::Purge, _)) | None => FlowRate::ZERO,
+        };
         let found = by_sensors(&self.alarms, &self.provision.marks, &sensors, left, rate);
         for (code, holds) in found {
             self.set_alarm(code, holds);

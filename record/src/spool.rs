@@ -65,7 +65,11 @@ impl Spool {
     /// # Errors
     /// Where it is no spool, of another version, held by another program, or the disk fails.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        let is_new = path.metadata().map_or(true, |m| m.len() == 0);
         let Writer { db, synced } = open_writer(path, KIND)?;
+        if is_new {
+            reserve(&db).at(path)?;
+        }
         Ok(Self {
             db,
             _synced: Some(synced),
@@ -337,6 +341,17 @@ impl Spool {
             .at(&self.path)?;
         Ok(u64::try_from(removed).unwrap_or(0))
     }
+}
+
+/// Makes file and write-ahead log as long as they will be for a while: a commit then writes into
+/// room that the file system has given already, and its sync has no allocation to wait for.
+fn reserve(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch(
+        "CREATE TABLE reserve (room BLOB) STRICT;
+         INSERT INTO reserve VALUES (zeroblob(4194304));
+         DROP TABLE reserve;",
+    )?;
+    db.pragma_update_and_check(None, "wal_checkpoint", "RESTART", |_| Ok(()))
 }
 
 /// A row whose key was taken: the same, or one to set aside.
