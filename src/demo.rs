@@ -274,30 +274,22 @@ impl Ward {
         ))
     }
 
-    /// Trial milliseconds of the slowest pump, and events that are acknowledged, of all.
+    /// Trial milliseconds of the slowest pump that still runs, and events that are acknowledged, of all.
     fn progress(&self) -> (u64, u64) {
         let all: Vec<_> = self
             .pumps
             .iter()
             .map(|pump| pump.remote.progress())
             .collect();
-        let slowest = all.iter().map(|p| p.trial_ms).min().unwrap_or(0);
+        let open = all.iter().filter(|p| !p.closed).map(|p| p.trial_ms).min();
+        let slowest = open
+            .or_else(|| all.iter().map(|p| p.trial_ms).max())
+            .unwrap_or(0);
         (slowest, all.iter().map(|p| p.acked_seq).sum())
     }
 
-    /// Pumps first, so that nothing new comes; then what carries and keeps it.
+    /// Gateways first: what they took is on disk then, and what they did not take the pumps keep.
     async fn stop(self) {
-        for pump in &self.pumps {
-            pump.remote.stop();
-        }
-        for pump in self.pumps {
-            if let Ok(Err(why)) = tokio::task::spawn_blocking(move || pump.thread.join())
-                .await
-                .unwrap_or(Ok(Ok(())))
-            {
-                eprintln!("thecal demo: a pump: {}", crate::shown(&why));
-            }
-        }
         drop(self.entries);
         self.nurse.abort();
         let gateways: Vec<_> = self
@@ -307,6 +299,15 @@ impl Ward {
             .collect();
         for gateway in gateways {
             let _ = gateway.await;
+        }
+        for pump in &self.pumps {
+            pump.remote.stop();
+        }
+        for pump in self.pumps {
+            let ended = tokio::task::spawn_blocking(move || pump.thread.join()).await;
+            if let Ok(Ok(Err(why))) = ended {
+                eprintln!("thecal demo: a pump: {}", crate::shown(&why));
+            }
         }
         if let Err(why) = self.recorder.stop().await {
             eprintln!("thecal demo: the recorder: {}", crate::shown(&why));
@@ -473,17 +474,16 @@ fn with_dashboard(
         stop: Some(stop.flag()),
     };
     let tell = dashboard.tell.clone();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let (over, watched) = (&over, &*ward);
     let shown = std::thread::scope(|scope| {
-        let over = std::sync::atomic::AtomicBool::new(false);
-        let over = &over;
-        let ward = &*ward;
         scope.spawn(move || {
             let mut said = String::new();
             while !over.load(std::sync::atomic::Ordering::Relaxed) {
-                let line = match ward.failure() {
+                let line = match watched.failure() {
                     Some(why) => why,
-                    None if ward.is_done() => "the trials are closed; q for the reports".into(),
-                    None => progress_line(ward, end_ms),
+                    None if watched.is_done() => "the trials are closed; q for the reports".into(),
+                    None => progress_line(watched, end_ms),
                 };
                 if line != said {
                     let _ = tell.send(Incoming::Notice(line.clone()));

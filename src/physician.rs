@@ -21,5 +21,10 @@ pub(crate) fn report(args: &ReportArgs) -> anyhow::Result<()> {
 
 /// The verdict line: trial, verdict, report.
 pub(crate) fn line(done: &analysis::Outcome) -> String {
-    crate::shown(&format!("{} {} {}", done.trial_id, done.verdict, done.report.display()))
+    crate::shown(&format!(
+        "{} {} {}",
+        done.trial_id,
+        done.verdict,
+        done.report.display()
+    ))
 }

@@ -23,10 +23,19 @@ struct Ward {
 
 impl Ward {
     fn start(folder: &Path) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let anchor = gateway::clock::wall_utc().as_unix_millis();
         let clock = format!("{ORIGIN}@{SPEED}@{anchor}");
-        let mut ward = Self { folder: folder.into(), port, clock, parts: Vec::new() };
+        let mut ward = Self {
+            folder: folder.into(),
+            port,
+            clock,
+            parts: Vec::new(),
+        };
         for part in ["broker", "recorder", "sim", "gateway"] {
             ward.spawn(part);
         }
@@ -39,11 +48,29 @@ impl Ward {
         let args: Vec<String> = match part {
             "broker" => vec!["--listen".into(), format!("127.0.0.1:{}", self.port)],
             "recorder" => vec!["--broker".into(), url, "--records".into(), path("records")],
-            "sim" => ["--link", &path("pump"), "--headless", "--trial", "T-1", "--seed", "7", "--days", "1"]
-                .map(String::from)
-                .to_vec(),
+            "sim" => [
+                "--link",
+                &path("pump"),
+                "--headless",
+                "--trial",
+                "T-1",
+                "--seed",
+                "7",
+                "--days",
+                "1",
+            ]
+            .map(String::from)
+            .to_vec(),
             _ => [
-                "--port", &path("pump"), "--bed", "01", "--trial", "T-1", "--broker", &url, "--spool",
+                "--port",
+                &path("pump"),
+                "--bed",
+                "01",
+                "--trial",
+                "T-1",
+                "--broker",
+                &url,
+                "--spool",
                 &path("gw.spool"),
             ]
             .map(String::from)
@@ -61,7 +88,11 @@ impl Ward {
 
     /// Kill -9, and at once a new one.
     fn kill(&mut self, part: &'static str) {
-        let place = self.parts.iter().position(|(name, _)| *name == part).unwrap();
+        let place = self
+            .parts
+            .iter()
+            .position(|(name, _)| *name == part)
+            .unwrap();
         let (_, mut child) = self.parts.swap_remove(place);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -105,12 +136,16 @@ impl Drop for Ward {
 fn pump_events(record: &Path) -> Vec<(u32, u64, Vec<u8>, [u8; 16])> {
     let record = Record::open_read_only(record).unwrap();
     let rows = record.events_of("EP-0193", 0, u64::MAX >> 1).unwrap();
-    rows.into_iter().map(|s| (s.row.boot, s.row.seq, s.row.raw, s.row.tag.0)).collect()
+    rows.into_iter()
+        .map(|s| (s.row.boot, s.row.seq, s.row.raw, s.row.tag.0))
+        .collect()
 }
 
 /// A small generator of its own: the moments are the test's, not the product's.
 fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
     *state >> 33
 }
 
@@ -130,7 +165,9 @@ fn kills_at_any_moment_leave_the_record_of_an_undisturbed_run() {
     for kill in 0..KILLS {
         std::thread::sleep(Duration::from_millis(next(&mut chance) % 700));
         let parts = ["gateway", "broker", "recorder"];
-        let part = parts.get(usize::try_from(next(&mut chance) % 3).unwrap()).unwrap();
+        let part = parts
+            .get(usize::try_from(next(&mut chance) % 3).unwrap())
+            .unwrap();
         let moment = pump_events_so_far(&ward);
         println!("kill {kill}: {part} after {moment:?} recorded events");
         ward.kill(part);
@@ -140,9 +177,14 @@ fn kills_at_any_moment_leave_the_record_of_an_undisturbed_run() {
     assert_eq!(seen.len(), wanted.len(), "each event exactly once");
     let differs = seen.iter().zip(&wanted).find(|(a, b)| a != b);
     assert!(differs.is_none(), "{differs:?}");
-    let report = record::verify::verify(&ward.record(), &record::verify::Options::default()).unwrap();
+    let report =
+        record::verify::verify(&ward.record(), &record::verify::Options::default()).unwrap();
     let line = report.line(&ward.record());
-    assert_eq!(report.evidence, record::verify::Evidence::Complete, "{line}");
+    assert_eq!(
+        report.evidence,
+        record::verify::Evidence::Complete,
+        "{line}"
+    );
 }
 
 fn pump_events_so_far(ward: &Ward) -> Option<usize> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// A broker that runs in this program.
-pub trait EmbeddedBroker: Send {
+pub trait EmbeddedBroker: Send + Sync {
     /// Where it listens.
     fn address(&self) -> SocketAddr;
     /// Stops it; returns when its connections are closed.

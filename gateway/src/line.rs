@@ -133,8 +133,19 @@ impl Line {
         &self.parts.config
     }
 
+    /// Says what does not belong together, once, and raises the alarm; or ends it.
     fn identity(&self, what: Option<String>) {
-        lock(&self.parts.view).technical.identity = what;
+        let mut view = lock(&self.parts.view);
+        if let Some(why) = what
+            .as_ref()
+            .filter(|why| Some(*why) != view.technical.identity.as_ref())
+        {
+            eprintln!(
+                "thecal gateway: bed {}: not taken: {why}",
+                self.parts.config.bed
+            );
+        }
+        view.technical.identity = what;
     }
 
     fn handle_taken(&mut self, now: Now, taken: Taken, rows: &mut Vec<EventRow>) {
