@@ -253,9 +253,15 @@ pub(crate) struct WatchArgs {
     /// No box drawing, ASCII alone
     #[arg(long)]
     pub(crate) ascii: bool,
-    /// Folder of the public keys that are believed [default: each name's first key]
+    /// Folder of the public keys that are believed [default: everybody at this broker]
     #[arg(long, value_name = "DIR")]
     pub(crate) trust: Option<PathBuf>,
+    /// Write the screen as an SVG picture and end: the ward, or with --bed that bed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) picture: Option<PathBuf>,
+    /// The bed of the picture
+    #[arg(long, value_name = "BED", requires = "picture", value_parser = name)]
+    pub(crate) bed: Option<String>,
 }
 
 #[derive(Debug, Args)]

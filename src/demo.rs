@@ -43,9 +43,9 @@ const MARK: &str = "demo.json";
 /// An entry is tried for so long.
 const ENTRY_PATIENCE: Duration = Duration::from_mins(2);
 
-pub(crate) fn demo(common: &Common, args: DemoArgs) -> anyhow::Result<()> {
+pub(crate) fn demo(common: &Common, args: &DemoArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
-    let kinds = kinds(&args)?;
+    let kinds = kinds(args)?;
     let hours = BASELINE_H + args.days * 24;
     let speed = args
         .speed
@@ -55,16 +55,16 @@ pub(crate) fn demo(common: &Common, args: DemoArgs) -> anyhow::Result<()> {
         speed,
         anchor: Some(wall_utc()),
     };
-    prepare(&args, &kinds, speed)?;
+    prepare(args, &kinds, speed)?;
     let runtime = runtime()?;
     let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
     let headless = args.headless || !terminal;
-    let mut ward = runtime.block_on(Ward::start(common, &args, &kinds, mode, speed))?;
+    let mut ward = runtime.block_on(Ward::start(common, args, &kinds, mode, speed))?;
     let end_ms = u64::from(hours) * 3_600_000;
     let done = if headless {
         wait_headless(&mut ward, &stop, end_ms)
     } else {
-        with_dashboard(&runtime, &mut ward, &stop, common, &args, mode, end_ms)
+        with_dashboard(&runtime, &mut ward, &stop, common, args, mode, end_ms)
     };
     let closed = ward.is_done();
     runtime.block_on(ward.stop());
@@ -75,7 +75,7 @@ pub(crate) fn demo(common: &Common, args: DemoArgs) -> anyhow::Result<()> {
             args.out.display()
         );
     }
-    report(&args, kinds.len())
+    report(args, kinds.len())
 }
 
 fn kinds(args: &DemoArgs) -> anyhow::Result<Vec<Kind>> {

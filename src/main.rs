@@ -56,7 +56,7 @@ fn shown(text: &str) -> String {
 fn run(cli: Cli) -> anyhow::Result<u8> {
     let Cli { common, command } = cli;
     match command {
-        None => default_command(common),
+        None => default_command(&common),
         Some(Command::Gateway(args)) => bedside::gateway(&common, args).map(|()| 0),
         Some(Command::Broker(args)) => bedside::broker(&args).map(|()| 0),
         Some(Command::Recorder(args)) => bedside::recorder(&common, args).map(|()| 0),
@@ -76,16 +76,16 @@ fn run(cli: Cli) -> anyhow::Result<u8> {
         #[cfg(feature = "sim")]
         Some(Command::Bench(args)) => bench::bench(&args).map(|()| 0),
         #[cfg(all(feature = "sim", feature = "tui", feature = "analysis"))]
-        Some(Command::Demo(args)) => demo::demo(&common, args).map(|()| 0),
+        Some(Command::Demo(args)) => demo::demo(&common, &args).map(|()| 0),
     }
 }
 
 #[cfg(all(feature = "sim", feature = "tui", feature = "analysis"))]
-fn default_command(common: args::Common) -> anyhow::Result<u8> {
-    demo::demo(&common, args::DemoArgs::default()).map(|()| 0)
+fn default_command(common: &args::Common) -> anyhow::Result<u8> {
+    demo::demo(common, &args::DemoArgs::default()).map(|()| 0)
 }
 
 #[cfg(not(all(feature = "sim", feature = "tui", feature = "analysis")))]
-fn default_command(_: args::Common) -> anyhow::Result<u8> {
+fn default_command(_: &args::Common) -> anyhow::Result<u8> {
     anyhow::bail!("this is a bedside build without `demo`; `thecal --help` lists its commands")
 }

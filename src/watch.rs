@@ -8,7 +8,10 @@ use gateway::clock::Clock;
 use gateway::key_files::{self, Trust};
 use gateway::mqtt::Url;
 use gateway::watch::Heard;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+use tui::keymap::Key;
 use tui::{Incoming, Palette};
 
 pub(crate) fn watch(common: &Common, args: &WatchArgs) -> anyhow::Result<()> {
@@ -19,6 +22,10 @@ pub(crate) fn watch(common: &Common, args: &WatchArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let runtime = runtime()?;
     let dashboard = runtime.block_on(async { Dashboard::connect(&args.broker, &common.site) })?;
+    if let Some(path) = &args.picture {
+        let trusted = move |key: &_| trust.accepts_reader(key);
+        return picture(common, args.bed.as_deref(), path, &dashboard, &trusted);
+    }
     let options = tui::Options {
         site: common.site.clone(),
         id: dashboard.id.clone(),
@@ -36,6 +43,38 @@ pub(crate) fn watch(common: &Common, args: &WatchArgs) -> anyhow::Result<()> {
     };
     dashboard.show(&runtime, options)?;
     Ok(())
+}
+
+/// Hears for a few seconds what a dashboard would, and draws one screen of it.
+fn picture(
+    common: &Common,
+    bed: Option<&str>,
+    path: &Path,
+    dashboard: &Dashboard,
+    trusted: &dyn Fn(&protocol::hex::PublicKey) -> bool,
+) -> anyhow::Result<()> {
+    const LISTEN_MS: u64 = 4_000;
+    let clock = Clock::start(common.clock);
+    let setup = tui::Setup {
+        site: common.site.clone(),
+        beds: Vec::new(),
+        speed: common.clock.speed(),
+        theme: tui::Theme::new(Palette::Rgb, false),
+    };
+    let mut app = tui::App::new(setup, clock.now());
+    while clock.now().uptime.as_millis() < LISTEN_MS {
+        let news = dashboard.incoming.recv_timeout(Duration::from_millis(100));
+        if let Some(event) = news.ok().and_then(|news| tui::feed::open(news, trusted)) {
+            app.update(clock.now(), event);
+        }
+    }
+    if let Some(bed) = bed {
+        for key in bed.chars().map(Key::Char).chain([Key::Enter]) {
+            app.update(clock.now(), tui::Event::Key(key));
+        }
+    }
+    let svg = tui::export::svg::picture(&app, clock.now(), 120, 40);
+    std::fs::write(path, svg).with_context(|| path.display().to_string())
 }
 
 /// The palette of a name.

@@ -173,9 +173,9 @@ fn kills_at_any_moment_leave_the_record_of_an_undisturbed_run() {
         ward.kill(part);
     }
     ward.wait_closed();
-    let seen = pump_events(&ward.record());
-    assert_eq!(seen.len(), wanted.len(), "each event exactly once");
-    let differs = seen.iter().zip(&wanted).find(|(a, b)| a != b);
+    let kept = pump_events(&ward.record());
+    assert_eq!(kept.len(), wanted.len(), "each event exactly once");
+    let differs = kept.iter().zip(&wanted).find(|(a, b)| a != b);
     assert!(differs.is_none(), "{differs:?}");
     let report =
         record::verify::verify(&ward.record(), &record::verify::Options::default()).unwrap();

@@ -145,6 +145,9 @@ pub fn decide(m: &Measures, settings: &Settings) -> Decision {
         );
     }
     if !gates.is_empty() {
+        if !gates.iter().any(|gate| gate.code == "delivery_interrupted") {
+            gates.extend(interruption(m, settings));
+        }
         return not_assessable(gates);
     }
     let Some(model) = &m.estimands.composite.model else {
@@ -195,19 +198,22 @@ fn altered(m: &Measures) -> Reason {
 }
 
 fn safety(m: &Measures) -> Vec<Reason> {
-    let mut out: Vec<Reason> = m
+    let mut out = Vec::new();
+    // The pump and the gateway may both say so.
+    let closed: Vec<String> = m
         .delivery
         .acts
         .iter()
         .filter(|act| matches!(&act.what, What::Closed { reason } if reason == "safety"))
-        .map(|act| {
-            reason(
-                "closed_for_safety",
-                "The trial was closed for safety.",
-                vec![act.id.clone()],
-            )
-        })
+        .map(|act| act.id.clone())
         .collect();
+    if !closed.is_empty() {
+        out.push(reason(
+            "closed_for_safety",
+            "The trial was closed for safety.",
+            closed,
+        ));
+    }
     let mut codes: Vec<&str> = Vec::new();
     for sign in &m.signs {
         if codes.contains(&sign.code) {
@@ -285,17 +291,26 @@ fn insufficient(m: &Measures, phases: &Phases, settings: &Settings) -> Vec<Reaso
             ),
         );
     }
-    for (phase, percent) in [
-        ("baseline", c.gap_percent.0),
-        ("evaluated trial", c.gap_percent.1),
-    ] {
-        if percent > settings.most_gap_percent {
+    let phases = [
+        (
+            "baseline",
+            c.gap_percent.0,
+            settings.most_gap_baseline_percent,
+        ),
+        (
+            "evaluated trial",
+            c.gap_percent.1,
+            settings.most_gap_trial_percent,
+        ),
+    ];
+    for (phase, percent, most) in phases {
+        if percent > most {
             short(
                 "gaps_too_long",
                 format!(
                     "{percent:.0} % of the awake time of the {phase} lies in gaps over {} h without a \
-                     score; at most {} % may.",
-                    settings.longest_segment_h, settings.most_gap_percent
+                     score; at most {most} % may.",
+                    settings.longest_segment_h
                 ),
             );
         }

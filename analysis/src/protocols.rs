@@ -144,8 +144,10 @@ settings! {
     span_tolerance_percent,
     /// Fewest answers, percent of what was asked.
     least_answered_percent,
-    /// Most awake time in gaps, percent of a phase.
-    most_gap_percent,
+    /// Most awake time in gaps, percent of the baseline.
+    most_gap_baseline_percent,
+    /// Most awake time in gaps, percent of the evaluated trial.
+    most_gap_trial_percent,
     /// Lowest baseline mean for which a percentage means something.
     least_baseline_mean,
     /// The relief that a trial is to show, percent.

@@ -54,6 +54,8 @@ enum Met {
     Yes,
     No,
     Unknown,
+    /// The verdict was reached without it.
+    NotJudged,
 }
 
 impl Met {
@@ -70,6 +72,7 @@ impl Met {
             Self::Yes => html! { span.yes { "✓ met" } },
             Self::No => html! { span.no { "✗ not met" } },
             Self::Unknown => html! { span.unknown { "? cannot tell" } },
+            Self::NotJudged => html! { span.unknown { "not judged" } },
         }
     }
 }
@@ -242,7 +245,7 @@ impl Page<'_> {
             self.decision.verdict,
             Verdict::Supports | Verdict::DoesNotSupport | Verdict::Inconclusive
         );
-        let when_judged = |met: Option<bool>| Met::of(met.filter(|_| judged));
+        let when_judged = |met| if judged { Met::of(met) } else { Met::NotJudged };
         let chance = |p: Option<f64>, goal: f64, name: String| {
             let met = p.and_then(|p| match p {
                 p if p >= goal => Some(true),
@@ -691,7 +694,7 @@ impl Met {
         match self {
             Self::Yes => html! { span.yes { "✓" } },
             Self::No => html! { span.no { "✗ not met:" } },
-            Self::Unknown => html! { span.unknown { "? no data:" } },
+            Self::Unknown | Self::NotJudged => html! { span.unknown { "? no data:" } },
         }
     }
 }
