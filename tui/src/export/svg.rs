@@ -82,7 +82,9 @@ fn run_of(out: &mut String, run: &[Cell], (x, y, n): (u32, u32, u32)) {
     let text = text
         .replace('&', "&amp;")
         .replace('<', "&lt;")
-        .replace('>', "&gt;");
+        .replace('>', "&gt;")
+        // Viewers differ on plain spaces at the ends of a text, and would stretch the rest.
+        .replace(' ', "\u{a0}");
     let _ = writeln!(
         out,
         "<text x=\"{left}\" y=\"{}\" textLength=\"{width}\" lengthAdjust=\"spacingAndGlyphs\" \
