@@ -39,6 +39,7 @@ cargo clippy --locked --workspace --all-targets -- -D warnings
 step "a bedside build holds no Polars"
 tree=$(cargo tree --locked --no-default-features --features gateway -e normal --prefix none)
 if grep -q '^polars' <<<"$tree"; then die "the bedside build depends on Polars"; fi
+cargo check --locked --no-default-features --features gateway
 
 step "tests"
 cargo test --locked --workspace --no-fail-fast

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::io::{Read, Write};
+use std::num::NonZero;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
@@ -117,9 +118,10 @@ fn a_folder_that_no_demo_made_is_left_alone() {
 fn in_a_terminal_the_dashboard_is_shown_and_the_terminal_is_given_back() {
     let folder = tempfile::tempdir().unwrap();
     let pty = portable_pty::native_pty_system();
+    let (rows, columns) = (NonZero::new(40).unwrap(), NonZero::new(120).unwrap());
     let size = portable_pty::PtySize {
-        rows: 40,
-        cols: 120,
+        rows: rows.get(),
+        cols: columns.get(),
         pixel_width: 0,
         pixel_height: 0,
     };
@@ -132,7 +134,7 @@ fn in_a_terminal_the_dashboard_is_shown_and_the_terminal_is_given_back() {
     command.env("TERM", "xterm-256color");
     let mut child = pair.slave.spawn_command(command).unwrap();
     drop(pair.slave);
-    let screen = Arc::new(Mutex::new(vt100::Parser::new(40, 120, 0)));
+    let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
     let (shown, mut reader) = (screen.clone(), pair.master.try_clone_reader().unwrap());
     let drawing = std::thread::spawn(move || {
         let mut buffer = [0; 4_096];

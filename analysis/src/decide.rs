@@ -164,7 +164,7 @@ pub fn decide(m: &Measures, settings: &Settings) -> Decision {
     let verdict = match (answer, stopped, unbearable) {
         // The relief is missing, but so was the drug for a time.
         (Verdict::DoesNotSupport, Some(stop), _) => {
-            reasons.insert(0, stop);
+            reasons = vec![stop];
             Verdict::NotAssessable
         }
         (Verdict::Supports, _, Some(effects)) => {

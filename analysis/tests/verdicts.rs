@@ -96,6 +96,35 @@ fn an_interruption_is_named_and_never_called_a_failure_of_the_drug() {
 }
 
 #[test]
+fn a_failure_with_an_interruption_is_not_assessed_as_one() {
+    let start = BASELINE_START + 24 * HOUR;
+    let dry = (start + 42 * HOUR)..(start + 54 * HOUR);
+    let mut m = made_up(Kind::NonResponder, 3);
+    m.rows
+        .retain(|row| row.kind != "delivered" || !dry.contains(&row.at_utc_ms));
+    m.stop(dry.start, StopReason::Empty);
+    m.infusion(dry.end, 60_000);
+    let a = assessed(m);
+    assert_eq!(a.decision.verdict, Verdict::NotAssessable);
+    assert_eq!(codes(&a), ["delivery_interrupted"]);
+}
+
+#[test]
+fn a_score_at_the_start_of_the_drug_is_no_baseline() {
+    let start = BASELINE_START + 24 * HOUR;
+    let mut m = Making::new();
+    m.start();
+    m.score(start - 2 * HOUR, 8, None);
+    m.score(start - HOUR, 8, None);
+    m.infusion(start, 60_000);
+    m.score(start, 0, None);
+    m.stop(start + HOUR, StopReason::Keypad);
+    let a = assessed(m);
+    assert_eq!(a.measures.rest.baseline.len(), 2);
+    assert_eq!(a.measures.rest.relief.baseline_mean, Some(8.0));
+}
+
+#[test]
 fn the_same_record_gives_the_same_bytes() {
     let input = made_up(Kind::Withdrawal, 3).input();
     let once = assess(
@@ -295,9 +324,11 @@ fn what_is_noted_twice_under_one_entry_counts_once() {
 }
 
 #[test]
-#[ignore = "writes a page for each kind into the folder that PAGES names"]
+#[ignore = "writes a page for each kind into the folder that PAGES names, for people to look at"]
 fn pages_to_look_at() {
-    let folder = std::path::PathBuf::from(std::env::var("PAGES").expect("PAGES names a folder"));
+    let gone = tempfile::tempdir().unwrap();
+    let folder =
+        std::env::var_os("PAGES").map_or_else(|| gone.path().into(), std::path::PathBuf::from);
     for kind in [
         Kind::Responder,
         Kind::NonResponder,

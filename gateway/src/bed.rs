@@ -21,6 +21,7 @@ pub struct Bed {
     baseline: (u64, u64),
     delivered_before: Option<(u64, u64)>,
     known_until: Option<i64>,
+    filling_line: bool,
     lockout_ms: u32,
     scores: BTreeMap<u64, (i64, u8, bool)>,
     /// Conditions that the pump itself has raised and not ended: since when.
@@ -82,6 +83,7 @@ impl Bed {
             baseline: (0, 0),
             delivered_before: None,
             known_until: None,
+            filling_line: false,
             lockout_ms: 0,
             scores: BTreeMap::new(),
             pump_alarms: BTreeMap::new(),
@@ -177,6 +179,7 @@ impl Bed {
                     now.infusing = true;
                     now.programmed_nl_per_h = start.programmed_nl_per_h;
                 });
+                self.filling_line = start.purpose != Purpose::Therapy;
                 if start.purpose == Purpose::Therapy && self.state.trial_start_utc_ms.is_none() {
                     self.state.trial_start_utc_ms = Some(at);
                     let (sum, count) = self.baseline;
@@ -203,7 +206,9 @@ impl Bed {
                     now.programmed_nl = count.programmed_nl;
                 });
                 let seen = (count.delivered_nl, count.programmed_nl);
-                if let Some((delivered, programmed)) = self.delivered_before.replace(seen) {
+                let before = self.delivered_before.replace(seen);
+                // What fills or flushes a line does not go to the patient.
+                if let Some((delivered, programmed)) = before.filter(|_| !self.filling_line) {
                     let step = self.step(at);
                     let add = |sum: &mut Option<u64>, now: u64, before: u64| {
                         *sum = Some(sum.unwrap_or(0) + now.saturating_sub(before));
