@@ -58,7 +58,7 @@ pub struct Header {
 pub struct Proof {
     /// What the record is worth.
     pub evidence: record::verify::Evidence,
-    /// Events in it.
+    /// Events of the pump, or rows of the diary, in it.
     pub events: u64,
     /// Missing events, each in words.
     pub holes: Vec<String>,

@@ -68,7 +68,7 @@ pub struct Tables {
 /// altered.
 pub fn from_record(path: &Path) -> Result<Trial, Error> {
     let report = record::verify::verify(path, &record::verify::Options::default())?;
-    let proof = Proof::from(&report);
+    let mut proof = Proof::from(&report);
     let record = Record::open_read_only(path)?;
     let header = match header_of(&record, &report.trial_id) {
         Ok(header) => header,
@@ -79,7 +79,11 @@ pub fn from_record(path: &Path) -> Result<Trial, Error> {
     };
     let mut builder = Builder::default();
     let mut failed = None;
+    // The gateway's own events depend on the moments of a run; the trial's are the pump's.
+    let bedside = format!(".{}", report.trial_id);
+    proof.events = 0;
     record.for_each_event(|stored| {
+        proof.events += u64::from(!stored.row.source.as_str().ends_with(&bedside));
         if stored.damaged.is_none() && failed.is_none() {
             failed = builder.push(&stored.row).err();
         }

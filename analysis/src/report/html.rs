@@ -652,7 +652,7 @@ impl Page<'_> {
                     @if !self.m.delivery.unknown.is_empty() { (self.m.delivery.unknown.len()) " spans in which the counters said nothing. " }
                 }
                 p {
-                    (p.events) " events"
+                    (p.events) " events of the pump"
                     @if p.quarantined > 0 { ", " (p.quarantined) " more set aside" }
                     @if let Some((key, from_record)) = &p.key { " · pump key " (clean(key)) @if *from_record { " (taken from the record)" } }
                     @if let Some(digest) = &p.digest { " · SHA-256 over all rows " span.mono { (clean(digest)) } }
