@@ -1,6 +1,6 @@
 //! The demo as a newcomer runs it, small: one command from keypad to verdict.
 #![cfg(all(feature = "sim", feature = "tui", feature = "analysis"))]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::{Read, Write};
 use std::num::NonZero;
