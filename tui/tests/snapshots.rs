@@ -184,7 +184,7 @@ fn a_picture_for_documents_holds_the_same_words() {
     let now = common::ward(&mut app, 4);
     let svg = tui::export::svg::picture(&app, now, 120, 40);
     assert!(
-        svg.starts_with("<svg ") && svg.contains("RESP RATE 7"),
+        svg.starts_with("<svg ") && svg.contains("RESP\u{a0}RATE\u{a0}7"),
         "{svg}"
     );
     if let Some(path) = std::env::var_os("SVG_PICTURE") {
