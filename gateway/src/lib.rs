@@ -1,7 +1,7 @@
 //! The bedside box, the embedded broker and the ward's recorder.
 //!
 //! Bytes come from the pump's line ([`serial`], `line`), are made durable ([`store`]) and only then
-//! acknowledged and shown; what waits for a receipt is published ([`outbox`], [`publisher`]) to any
+//! acknowledged and shown; what waits for a receipt is published ([`outbox`], `publisher`) to any
 //! MQTT 5 broker ([`mqtt`] is the only file that knows MQTT, [`broker`] the embedded one), where
 //! the [`recorder`] makes it durable again and says so. [`bed`] is a bed as it is now, [`alarms`]
 //! what is wrong with it, [`own_chain`] what the gateway itself says, [`entries`] what people say.
