@@ -35,7 +35,7 @@ pub(crate) struct Common {
     /// The site, part of every topic
     #[arg(long, global = true, default_value = "demo", value_name = "NAME", value_parser = name)]
     pub(crate) site: String,
-    /// The gateway's name [default: gw-<bed>]
+    /// The gateway's name [default: gw-BED]
     #[arg(long, global = true, value_name = "NAME", value_parser = name)]
     pub(crate) gw: Option<String>,
     /// The trial's clock: `wall`, or `RFC3339@N` for N times as fast from that instant on
@@ -201,7 +201,7 @@ pub(crate) struct GatewayArgs {
     /// The gateway's own store
     #[arg(long, value_name = "FILE", required_unless_present = "config")]
     pub(crate) spool: Option<PathBuf>,
-    /// The gateway's secret key [default: <spool>.key, made at the first start]
+    /// The gateway's secret key [default: SPOOL.key, made at the first start]
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
     /// Folder of the public keys that are believed [default: each name's first key]
@@ -230,7 +230,7 @@ pub(crate) struct RecorderArgs {
     /// The recorder's name
     #[arg(long, default_value = "ward", value_name = "R", value_parser = name)]
     pub(crate) name: String,
-    /// The recorder's secret key [default: <records>/<name>.key, made at the first start]
+    /// The recorder's secret key [default: RECORDS/NAME.key, made at the first start]
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
     /// Folder of the public keys that are believed [default: each name's first key]
