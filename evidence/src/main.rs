@@ -1,0 +1,51 @@
+//! Breaks Thecal on purpose, counts what happened, and keeps the ledger.
+//!
+//! A lane is one way of breaking: it runs a fixed number of seeded cases, stops at the first
+//! violation and names the seed that repeats it. `--ledger` appends what was counted to
+//! `evidence/ledger.csv`; `evidence sum` writes the sums to `docs/evidence.md`. Nothing here is part of the product.
+#![forbid(unsafe_code)]
+
+mod ledger;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "evidence",
+    about = "Breaks Thecal on purpose and counts what happened"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write the sums of the ledger to docs/evidence.md.
+    Sum(SumArgs),
+}
+
+#[derive(Debug, Args)]
+struct SumArgs {
+    /// The repository.
+    #[arg(long, default_value = ".")]
+    repository: PathBuf,
+    /// Fail where docs/evidence.md is not what the ledger says; change nothing.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Sum(args) => ledger::sum(&args.repository, args.check),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("evidence: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
