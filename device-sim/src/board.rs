@@ -30,6 +30,9 @@ pub struct SimBoard {
     clock_zero_ms: Option<i64>,
     counted_from_nl: f64,
     keys_down: u16,
+    fed: bool,
+    /// The watchdog does not run out any more: broken.
+    pub watchdog_broken: bool,
 }
 
 impl SimBoard {
@@ -45,6 +48,8 @@ impl SimBoard {
             clock_zero_ms: Some(utc_ms),
             counted_from_nl: 0.0,
             keys_down: 0,
+            fed: false,
+            watchdog_broken: false,
         }
     }
 
@@ -69,6 +74,11 @@ impl SimBoard {
     pub fn power_on(&mut self) {
         self.memory.light();
         self.counted_from_nl = self.plant.measured_nl();
+    }
+
+    /// Whether the watchdog was fed since this was asked last.
+    pub fn take_fed(&mut self) -> bool {
+        core::mem::take(&mut self.fed)
     }
 
     /// A finger puts a key down, or lets it go.
@@ -175,6 +185,14 @@ impl Board for SimBoard {
 
     fn failed_parts(&self) -> u8 {
         0
+    }
+
+    fn watchdog_test(&mut self) -> bool {
+        !self.watchdog_broken
+    }
+
+    fn watchdog_feed(&mut self) {
+        self.fed = true;
     }
 
     fn sign(&mut self, message: &[u8]) -> [u8; 64] {

@@ -33,6 +33,10 @@ pub enum What {
         /// Bytes that are still written.
         after_bytes: Option<u64>,
     },
+    /// The program hangs: nothing is delivered and no key is heard, until the watchdog resets it.
+    ProgramHangs,
+    /// The part of the program that serves the line hangs.
+    LineHangs,
     /// The cable is pulled: the device disappears.
     CablePulled,
     /// The line is open and nothing comes through in one direction, or in both.
@@ -61,7 +65,9 @@ impl What {
             | Self::EncoderSlip(_)
             | Self::ReservoirHolds(_)
             | Self::BatteryHolds(_)
-            | Self::PowerCut { .. } => false,
+            | Self::PowerCut { .. }
+            | Self::ProgramHangs
+            | Self::LineHangs => false,
         }
     }
 }

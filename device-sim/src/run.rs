@@ -274,7 +274,9 @@ impl Joint {
             | What::EncoderSlip(_)
             | What::ReservoirHolds(_)
             | What::BatteryHolds(_)
-            | What::PowerCut { .. } => return,
+            | What::PowerCut { .. }
+            | What::ProgramHangs
+            | What::LineHangs => return,
         }
         self.mended_at = change.wall_ms.map(|ms| now + ms);
     }

@@ -214,6 +214,8 @@ impl FileFault {
             "power_cut" => What::PowerCut {
                 after_bytes: self.after_bytes,
             },
+            "program_hangs" => What::ProgramHangs,
+            "line_hangs" => What::LineHangs,
             "cable_pulled" => What::CablePulled,
             "silence" => What::Silence {
                 from_pump: true,
@@ -228,7 +230,7 @@ impl FileFault {
                 return Err(Error::Word(format!(
                     "{other:?} is no fault; there are occlusion, upstream_occlusion, leak, air, door, \
                      stuck_key, stall, encoder_slip, reservoir_holds, battery_holds, power_cut, \
-                     cable_pulled, silence, half_open, bad_line"
+                     program_hangs, line_hangs, cable_pulled, silence, half_open, bad_line"
                 )));
             }
         };

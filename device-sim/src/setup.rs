@@ -129,6 +129,8 @@ pub struct Setup {
     pub memory: Option<PathBuf>,
     /// Bytes of that memory.
     pub flash_size: u32,
+    /// The pump's watchdog does not run out.
+    pub watchdog_broken: bool,
 }
 
 impl Setup {
@@ -173,6 +175,7 @@ impl Setup {
             quiet_patient: false,
             memory: None,
             flash_size: FLASH_SIZE,
+            watchdog_broken: false,
         })
     }
 

@@ -72,6 +72,13 @@ struct Running {
     booted_ms: u64,
 }
 
+/// Parts of the program that hang.
+#[derive(Clone, Copy, Default)]
+struct Hung {
+    program: bool,
+    line: bool,
+}
+
 enum Power {
     On(Box<Running>),
     Off(Box<SimBoard>),
@@ -101,6 +108,8 @@ pub struct Simulation {
     heard: bool,
     hands_free_ms: u64,
     uptime: Uptime,
+    hung: Hung,
+    starving_since_ms: Option<u64>,
     /// Acts that the pump refused, with their time.
     pub refused: Vec<(u64, String)>,
 }
@@ -136,6 +145,7 @@ impl Simulation {
         let fresh = memory.is_fresh();
         let origin = setup.clock.origin_utc_ms;
         let mut board = SimBoard::new(plant, memory, setup.keys.clone(), origin);
+        board.watchdog_broken = setup.watchdog_broken;
         let mut now_ms = 0;
         let mut programmed = setup.plan.rates_nl_per_h.first().copied().unwrap_or(0);
         if fresh {
@@ -184,6 +194,8 @@ impl Simulation {
             heard: false,
             hands_free_ms: 0,
             uptime: Uptime::ZERO,
+            hung: Hung::default(),
+            starving_since_ms: None,
             refused: Vec::new(),
             setup,
         };
@@ -281,7 +293,9 @@ impl Simulation {
     pub fn handle_bytes(&mut self, now: Uptime, bytes: &[u8]) {
         self.uptime = now;
         let now_ms = self.now_ms;
-        if let Power::On(on) = &mut self.power {
+        if let Power::On(on) = &mut self.power
+            && !self.hung.line
+        {
             if !bytes.is_empty() {
                 let tick = now_ms.saturating_sub(on.booted_ms);
                 on.line.bytes_in(now, tick, bytes, &on.pump);
@@ -298,6 +312,9 @@ impl Simulation {
         let Power::On(on) = &mut self.power else {
             return Vec::new();
         };
+        if self.hung.line {
+            return Vec::new();
+        }
         let tick = now_ms.saturating_sub(on.booted_ms);
         let mut room = [0; 512];
         let n = on.line.poll_out(now, tick, &on.pump, &mut room);
@@ -317,12 +334,13 @@ impl Simulation {
             return false;
         }
         let wake = match &self.power {
-            Power::On(on) => on.booted_ms.saturating_add(on.pump.next_wake()),
-            Power::Off(_) | Power::Between => u64::MAX,
+            Power::On(on) if !self.hung.program => on.booted_ms.saturating_add(on.pump.next_wake()),
+            Power::On(_) | Power::Off(_) | Power::Between => u64::MAX,
         };
         let due = self.due.first_key_value().map_or(u64::MAX, |(at, _)| at.0);
         let fault = self.faults.poll_timeout().unwrap_or(u64::MAX);
-        let at = wake.min(due).min(fault).min(self.next_minute_ms);
+        let reset = self.watchdog_at_ms();
+        let at = wake.min(due).min(fault).min(reset).min(self.next_minute_ms);
         if at > until_ms {
             self.now_ms = self.now_ms.max(until_ms);
             return false;
@@ -330,7 +348,9 @@ impl Simulation {
         self.now_ms = self.now_ms.max(at);
         let now_ms = self.now_ms;
         self.board_mut(|board| board.set_now(now_ms));
-        if fault <= at {
+        if reset <= at {
+            self.reset();
+        } else if fault <= at {
             if let Some(change) = self.faults.poll(now_ms) {
                 self.change(change);
             }
@@ -377,7 +397,9 @@ impl Simulation {
 
     fn input(&mut self, input: Input) {
         let now_ms = self.now_ms;
-        if let Power::On(on) = &mut self.power {
+        if let Power::On(on) = &mut self.power
+            && !self.hung.program
+        {
             let tick = now_ms.saturating_sub(on.booted_ms);
             if let Err(refused) = on.pump.handle(tick, input) {
                 self.refused.push((now_ms, format!("{refused:?}")));
@@ -423,6 +445,7 @@ impl Simulation {
             self.switch_off();
             return;
         }
+        self.turn();
         let Power::On(on) = &self.power else { return };
         let last = on.pump.last_seq();
         if last == self.scanned_seq {

@@ -99,9 +99,17 @@ pub trait Board {
     /// Asked once, at the start: a key that is down then does not count until it was let go.
     fn keys_down(&self) -> u16;
 
-    /// Parts that fail the board's own test at start: bit 2 motor, 3 encoder, 4 watchdog, 5 memory;
-    /// 0 where all is well.
+    /// Parts that fail the board's own test at start: bit 2 motor, 3 encoder, 5 memory; 0 where all
+    /// is well. The watchdog is tested by [`Self::watchdog_test`].
     fn failed_parts(&self) -> u8;
+
+    /// Lets the watchdog run out once where that resets nothing, and says whether it did. Called
+    /// once at each start, before it is first fed.
+    fn watchdog_test(&mut self) -> bool;
+
+    /// Feeds the watchdog; the first call starts it. From then on the board is reset where it is
+    /// not fed for [`crate::watchdog::TIMEOUT_MS`].
+    fn watchdog_feed(&mut self);
 
     /// Ed25519 over `message` by the pump's key.
     fn sign(&mut self, message: &[u8]) -> [u8; 64];
@@ -140,6 +148,12 @@ impl<B: Board + ?Sized> Board for &mut B {
     }
     fn failed_parts(&self) -> u8 {
         (**self).failed_parts()
+    }
+    fn watchdog_test(&mut self) -> bool {
+        (**self).watchdog_test()
+    }
+    fn watchdog_feed(&mut self) {
+        (**self).watchdog_feed();
     }
     fn sign(&mut self, message: &[u8]) -> [u8; 64] {
         (**self).sign(message)

@@ -10,7 +10,7 @@
 //! patient, [`alarms`] holds the conditions. [`journal`], [`ratchet`], [`settings`] and [`ledger`]
 //! make what happened last, and `recall` reads it after a start. [`pump`] puts it together:
 //! `start` begins, `patient` and `watch` are what it does about keys and sensors, and [`acts`] is
-//! what a clinician may do. [`face`] and [`texts`] are what people see. [`mod@line`] is the serial
+//! what a clinician may do. [`watchdog`] says when all of it makes progress. [`face`] and [`texts`] are what people see. [`mod@line`] is the serial
 //! line, which reads the pump and cannot change it.
 //!
 //! Invariants: an event is in the journal before its tick is shown; no message from outside
@@ -42,4 +42,5 @@ mod start;
 pub mod supervisor;
 pub mod texts;
 mod watch;
+pub mod watchdog;
 pub mod window;

@@ -23,6 +23,7 @@ pub struct Line {
     out: [u8; FRAME_MAX],
     out_len: usize,
     out_sent: usize,
+    turns: u32,
     /// Frames that were damaged or no frames at all.
     pub bad_frames: u32,
 }
@@ -39,6 +40,7 @@ impl Line {
             out: [0; FRAME_MAX],
             out_len: 1,
             out_sent: 0,
+            turns: 0,
             bad_frames: 0,
         }
     }
@@ -58,6 +60,18 @@ impl Line {
         }
     }
 
+    /// Brings the engine up to now, whether or not there is room to send anything.
+    pub fn turn<B: Board>(&mut self, now: Uptime, pump: &Pump<B>) {
+        self.sender.note_journaled(pump.last_seq());
+        self.sender.handle_timeout(now);
+        self.turns = self.turns.wrapping_add(1);
+    }
+
+    /// Counts the turns of the engine, for the watchdog.
+    pub fn turns(&self) -> u32 {
+        self.turns
+    }
+
     /// Fills the buffer with what is to go out now; gives how many bytes. 0 means nothing more.
     pub fn poll_out<B: Board>(
         &mut self,
@@ -66,8 +80,7 @@ impl Line {
         pump: &Pump<B>,
         buffer: &mut [u8],
     ) -> usize {
-        self.sender.note_journaled(pump.last_seq());
-        self.sender.handle_timeout(now);
+        self.turn(now, pump);
         let mut filled = 0;
         while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
             let rest = self.out.get(self.out_sent..self.out_len).unwrap_or(&[]);

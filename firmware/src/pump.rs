@@ -22,6 +22,7 @@ use crate::settings::{Settings, SettingsStore};
 use crate::supervisor::Supervisor;
 use crate::texts::Message;
 use crate::watch::LOOK_MS;
+use crate::watchdog::{Part, Watchdog};
 use crate::window::Windows;
 use heapless::Vec;
 use protocol::PROTOCOL_VERSION;
@@ -102,6 +103,7 @@ pub struct Pump<B> {
     pub(crate) failed_parts: u8,
     pub(crate) message: Option<(Message, u64)>,
     pub(crate) saved_at: Option<u64>,
+    pub(crate) watchdog: Watchdog,
 }
 
 impl<B: Board> Pump<B> {
@@ -143,6 +145,7 @@ impl<B: Board> Pump<B> {
         let tick_ms = tick_ms.max(self.now);
         if self.closed {
             self.now = tick_ms;
+            self.note_progress();
             return;
         }
         if tick_ms - self.now > STANDSTILL_MS.max(2 * LOOK_MS) {
@@ -158,6 +161,29 @@ impl<B: Board> Pump<B> {
             self.step();
         }
         self.now = tick_ms;
+        self.note_progress();
+    }
+
+    fn note_progress(&mut self) {
+        if self.closed || self.dose.next_due().is_none_or(|at| at > self.now) {
+            self.watchdog.note(Part::Dose);
+        }
+        if self.closed || self.look_at > self.now {
+            self.watchdog.note(Part::Supervisor);
+        }
+    }
+
+    /// Feeds the watchdog where all parts made progress since the last time, and says whether it
+    /// did. `line_turns` is [`crate::line::Line::turns`], which says that the line was served and
+    /// nothing of what it heard. To be called every [`crate::watchdog::SERVE_MS`], after
+    /// `handle_time`; it changes nothing but the watchdog.
+    pub fn serve_watchdog(&mut self, line_turns: u32) -> bool {
+        self.watchdog.note_link_turns(line_turns);
+        let feed = self.watchdog.take_feed();
+        if feed {
+            self.board.watchdog_feed();
+        }
+        feed
     }
 
     /// When `handle_time` is next due; at least each minute while the trial is open. May change

@@ -16,7 +16,8 @@ use crate::recall::{Closing, Recall};
 use crate::score::ScoreEntry;
 use crate::settings::{Settings, SettingsStore};
 use crate::supervisor::Supervisor;
-use crate::watch::LOOK_MS;
+use crate::watch::{LOOK_MS, WATCHDOG_PART};
+use crate::watchdog::Watchdog;
 use core::fmt;
 use protocol::chain::TagKey;
 use protocol::event::{
@@ -171,7 +172,11 @@ impl<B: Board> Pump<B> {
             damaged: recall.unreadable > 0,
             message: None,
             saved_at: None,
+            watchdog: Watchdog::default(),
         };
+        if !pump.board.watchdog_test() {
+            pump.failed_parts |= WATCHDOG_PART;
+        }
         if pump.closed {
             return pump;
         }

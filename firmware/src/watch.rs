@@ -15,6 +15,7 @@ use protocol::units::{FlowRate, Volume};
 /// The sensors are looked at, at least so often.
 pub(crate) const LOOK_MS: u64 = 60_000;
 const JOURNAL_PART: u8 = 1;
+pub(crate) const WATCHDOG_PART: u8 = 1 << 4;
 /// Parts without which nothing may be infused: motor, encoder, watchdog, memory.
 const VITAL_PARTS: u8 = 0b11_1100;
 

@@ -1,10 +1,11 @@
 //! What goes wrong at the simulated pump, and its supply.
 
-use super::{Due, Error, Power, Running, Simulation};
+use super::{Due, Error, Hung, Power, Running, Simulation};
 use crate::fault::{Change, What};
 use crate::plant::Plant;
 use firmware::line::Line;
 use firmware::pump::{Input, Pump};
+use firmware::watchdog::TIMEOUT_MS;
 use protocol::event::BootReason;
 
 impl Simulation {
@@ -37,6 +38,14 @@ impl Simulation {
                 });
                 return;
             }
+            What::ProgramHangs => {
+                self.hung.program = begins;
+                return;
+            }
+            What::LineHangs => {
+                self.hung.line = begins;
+                return;
+            }
             What::Occlusion
             | What::UpstreamOcclusion
             | What::Leak(_)
@@ -58,6 +67,42 @@ impl Simulation {
         };
         self.view.infusing = false;
         self.asked = None;
+        (self.hung, self.starving_since_ms) = (Hung::default(), None);
+    }
+
+    /// One turn of the pump's own loop, which serves its watchdog. A real pump turns each second;
+    /// between two events such a turn changes nothing, so here it turns after each event.
+    pub(super) fn turn(&mut self) {
+        let (now_ms, uptime) = (self.now_ms, self.uptime);
+        let Power::On(on) = &mut self.power else {
+            return;
+        };
+        if !self.hung.program {
+            on.pump.handle_time(now_ms.saturating_sub(on.booted_ms));
+        }
+        if !self.hung.line {
+            on.line.turn(uptime, &on.pump);
+        }
+        on.pump.serve_watchdog(on.line.turns());
+        self.starving_since_ms = if on.pump.board_mut().take_fed() {
+            None
+        } else {
+            self.starving_since_ms.or(Some(now_ms))
+        };
+    }
+
+    /// When the watchdog resets the pump, if nothing changes.
+    pub(super) fn watchdog_at_ms(&self) -> u64 {
+        self.starving_since_ms
+            .map_or(u64::MAX, |at| at.saturating_add(TIMEOUT_MS))
+    }
+
+    /// The watchdog was not fed in time.
+    pub(super) fn reset(&mut self) {
+        self.switch_off();
+        if let Err(error) = self.switch_on(BootReason::Watchdog) {
+            self.refused.push((self.now_ms, error.to_string()));
+        }
     }
 
     pub(super) fn switch_on(&mut self, reason: BootReason) -> Result<(), Error> {
@@ -101,6 +146,8 @@ fn harm(plant: &mut Plant, what: What, begins: bool) {
         | What::BatteryHolds(_)
         | What::StuckKey(_)
         | What::PowerCut { .. }
+        | What::ProgramHangs
+        | What::LineHangs
         | What::CablePulled
         | What::Silence { .. }
         | What::BadLine(_) => {}

@@ -53,6 +53,9 @@ pub struct MemoryBoard {
     pub clock: Option<u64>,
     pub keys_down: u16,
     pub failed_parts: u8,
+    /// Does not run out.
+    pub watchdog_broken: bool,
+    pub feeds: u64,
     pub pair: KeyPair,
     /// Microsteps of each command.
     pub commands: Vec<u32>,
@@ -75,6 +78,8 @@ impl MemoryBoard {
             clock: Some(SIX),
             keys_down: 0,
             failed_parts: 0,
+            watchdog_broken: false,
+            feeds: 0,
             pair: KeyPair::from_seed([3; 32]),
             commands: Vec::new(),
         }
@@ -83,7 +88,7 @@ impl MemoryBoard {
     /// The same memory with power again; the encoder begins anew.
     pub fn powered_again(mut self) -> Self {
         (self.dead, self.fuse, self.failing) = (false, None, false);
-        (self.microsteps, self.extra_counts) = (0, 0);
+        (self.microsteps, self.extra_counts, self.feeds) = (0, 0, 0);
         self
     }
 
@@ -158,6 +163,15 @@ impl Board for MemoryBoard {
 
     fn failed_parts(&self) -> u8 {
         self.failed_parts
+    }
+
+    fn watchdog_test(&mut self) -> bool {
+        assert_eq!(self.feeds, 0, "tested before it is fed");
+        !self.watchdog_broken
+    }
+
+    fn watchdog_feed(&mut self) {
+        self.feeds += 1;
     }
 
     fn sign(&mut self, message: &[u8]) -> [u8; 64] {
