@@ -5,16 +5,153 @@
 //! lane prints.
 
 use anyhow::{Context, bail};
+use clap::Args;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 /// The ledger's place in the repository.
 pub(crate) const LEDGER: &str = "evidence/ledger.csv";
 /// The page of sums.
 pub(crate) const PAGE: &str = "docs/evidence.md";
 const HEADER: &str = "commit,lane,seeds,counts,violations,duration_s";
+
+/// What every lane is told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LaneArgs {
+    /// Append what was counted to evidence/ledger.csv.
+    #[arg(long)]
+    pub(crate) ledger: bool,
+    /// The repository that is run and whose ledger it is.
+    #[arg(long, default_value = ".")]
+    pub(crate) repository: PathBuf,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Instead of CI's fixed count: go on with further seeds for so many minutes.
+    #[arg(long)]
+    pub(crate) minutes: Option<u64>,
+}
+
+/// A lane that runs: counts, says what did not hold, and at its end prints its line and, with
+/// `--ledger`, appends it.
+///
+/// ```text
+/// let mut lane = Lane::start("simulate", &args.lane)?;
+/// let mut seed = args.lane.seed;
+/// while lane.goes_on(seed < args.lane.seed + 500) {
+///     lane.count("trial_hours", 168);
+///     lane.violation(seed, "event EP-0193:1:7 twice");
+///     seed += 1;
+/// }
+/// lane.finish(seed - 1)
+/// ```
+#[derive(Debug)]
+pub(crate) struct Lane {
+    args: LaneArgs,
+    started: Duration,
+    run: Run,
+}
+
+impl Lane {
+    /// Notes commit and time.
+    ///
+    /// # Errors
+    /// Where the repository is none.
+    pub(crate) fn start(name: &str, args: &LaneArgs) -> anyhow::Result<Self> {
+        Ok(Self {
+            args: args.clone(),
+            started: monotonic(),
+            run: Run {
+                commit: commit_of(&args.repository)?,
+                lane: name.into(),
+                seeds: (args.seed, args.seed),
+                counts: BTreeMap::new(),
+                violations: 0,
+                duration_s: 0,
+            },
+        })
+    }
+
+    /// How long it has run.
+    pub(crate) fn elapsed(&self) -> Duration {
+        monotonic().saturating_sub(self.started)
+    }
+
+    /// Whether another case is due: the minutes where some were given, else CI's fixed count.
+    pub(crate) fn goes_on(&self, within_fixed_count: bool) -> bool {
+        match self.args.minutes {
+            Some(minutes) => self.elapsed() < Duration::from_secs(minutes.saturating_mul(60)),
+            None => within_fixed_count,
+        }
+    }
+
+    /// Adds to a count; its name is in `snake_case`.
+    pub(crate) fn count(&mut self, name: &str, n: u64) {
+        *self.run.counts.entry(name.into()).or_default() += n;
+    }
+
+    /// A promise did not hold: counted, and said with the seed that repeats it.
+    pub(crate) fn violation(&mut self, seed: u64, what: &str) {
+        self.run.violations += 1;
+        eprintln!("{} seed {seed}: VIOLATION: {what}", self.run.lane);
+    }
+
+    /// Whether anything did not hold so far.
+    pub(crate) fn has_violations(&self) -> bool {
+        self.run.violations > 0
+    }
+
+    /// Prints the run's line and, with `--ledger`, appends it.
+    ///
+    /// # Errors
+    /// Where a promise did not hold, or the ledger cannot be written.
+    pub(crate) fn finish(mut self, last_seed: u64) -> anyhow::Result<()> {
+        self.run.seeds.1 = last_seed;
+        self.run.duration_s = self.elapsed().as_secs();
+        println!("{}", self.run.line());
+        if self.args.ledger {
+            append(&self.args.repository, &self.run)?;
+        }
+        match self.run.violations {
+            0 => Ok(()),
+            n => bail!("{}: {n} violations", self.run.lane),
+        }
+    }
+}
+
+/// Monotonic time; lanes measure how long they ran, nothing else.
+pub(crate) fn monotonic() -> Duration {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(
+        u64::try_from(t.tv_sec).unwrap_or(0),
+        u32::try_from(t.tv_nsec).unwrap_or(0),
+    )
+}
+
+/// The commit that is checked out; `-dirty` behind it where a tracked file differs, but for the
+/// ledger and its sums.
+fn commit_of(repository: &Path) -> anyhow::Result<String> {
+    let git = |args: &[&str]| {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(repository).args(args);
+        git.output().context("running git")
+    };
+    let hash = git(&["rev-parse", "--short=10", "HEAD"])?;
+    if !hash.status.success() {
+        bail!("{} is no git repository", repository.display());
+    }
+    let mut commit = String::from_utf8_lossy(&hash.stdout).trim().to_owned();
+    let (ledger, page) = (format!(":!{LEDGER}"), format!(":!{PAGE}"));
+    let differs = git(&["diff", "--quiet", "HEAD", "--", ".", &ledger, &page])?;
+    if !differs.status.success() {
+        commit.push_str("-dirty");
+    }
+    Ok(commit)
+}
 
 /// What one run of a lane says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,16 +189,16 @@ impl Run {
         )
     }
 
-    fn parse(line: &str) -> anyhow::Result<Self> {
-        let fields: Vec<&str> = line.split(',').collect();
-        let &[commit, lane, seeds, counts, violations, duration_s] = fields.as_slice() else {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let fields: Vec<&str> = text.split(',').collect();
+        let &[commit, lane, seeds, counted, violations, duration_s] = fields.as_slice() else {
             bail!("{} fields, wanted 6", fields.len());
         };
         let (from, to) = seeds
             .split_once("..")
             .context("seeds are not FIRST..LAST")?;
         let mut all = BTreeMap::new();
-        for count in counts.split(' ').filter(|c| !c.is_empty()) {
+        for count in counted.split(' ').filter(|c| !c.is_empty()) {
             let (name, number) = count.split_once('=').context("a count is not NAME=N")?;
             all.insert(
                 name.to_owned(),
@@ -86,7 +223,6 @@ impl Run {
 ///
 /// # Errors
 /// Where the file cannot be written.
-#[expect(dead_code, reason = "the first lane calls it")]
 pub(crate) fn append(repository: &Path, run: &Run) -> anyhow::Result<()> {
     let path = repository.join(LEDGER);
     let fresh = !path.exists();
@@ -100,7 +236,7 @@ pub(crate) fn append(repository: &Path, run: &Run) -> anyhow::Result<()> {
     } else {
         String::new()
     };
-    write!(file, "{head}{}\n", run.line()).with_context(|| format!("writing {}", path.display()))
+    writeln!(file, "{head}{}", run.line()).with_context(|| format!("writing {}", path.display()))
 }
 
 /// Reads the ledger.
@@ -192,7 +328,7 @@ fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -232,6 +368,41 @@ mod tests {
             page.contains("| simulate | 2 | 3 | 14 faults, 1,000,500 trial hours | 0 |"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn a_lane_counts_appends_and_fails_where_a_promise_did_not_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = |args: &[&str]| {
+            let mut git = Command::new("git");
+            git.arg("-C").arg(dir.path()).args(args);
+            assert!(git.output().unwrap().status.success(), "{args:?}");
+        };
+        std::fs::create_dir(dir.path().join("evidence")).unwrap();
+        std::fs::write(dir.path().join("a"), "1").unwrap();
+        git(&["init", "-q"]);
+        git(&["add", "."]);
+        let who = ["-c", "user.name=t", "-c", "user.email=t@example.org"];
+        git(&[&who[..], &["commit", "-q", "-m", "a"]].concat());
+        let args = LaneArgs {
+            ledger: true,
+            repository: dir.path().into(),
+            seed: 5,
+            minutes: None,
+        };
+        let mut lane = Lane::start("simulate", &args).unwrap();
+        assert!(lane.goes_on(true) && !lane.goes_on(false));
+        lane.count("faults", 3);
+        lane.count("faults", 4);
+        lane.finish(9).unwrap();
+        std::fs::write(dir.path().join("a"), "2").unwrap();
+        let mut lane = Lane::start("simulate", &args).unwrap();
+        lane.violation(7, "event 3 twice");
+        assert!(lane.finish(9).is_err());
+        let runs = read(dir.path()).unwrap();
+        assert_eq!((runs[0].seeds, runs[0].counts["faults"]), ((5, 9), 7));
+        assert_eq!((runs[0].violations, runs[1].violations), (0, 1));
+        assert_eq!(runs[1].commit, format!("{}-dirty", runs[0].commit));
     }
 
     #[test]

@@ -5,7 +5,11 @@
 //! `evidence/ledger.csv`; `evidence sum` writes the sums to `docs/evidence.md`. Nothing here is part of the product.
 #![forbid(unsafe_code)]
 
+mod chance;
+#[path = "../../record/tests/golden/mod.rs"]
+mod golden;
 mod ledger;
+mod powercut;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -25,6 +29,11 @@ struct Cli {
 enum Command {
     /// Write the sums of the ledger to docs/evidence.md.
     Sum(SumArgs),
+    /// Make disk images of what a power cut may leave, recover them, hold them against what was acknowledged.
+    Powercut(powercut::PowercutArgs),
+    /// What `powercut` records: writes in the current folder and says what it would acknowledge.
+    #[command(hide = true)]
+    Write(powercut::WriteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -40,6 +49,8 @@ struct SumArgs {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Sum(args) => ledger::sum(&args.repository, args.check),
+        Command::Powercut(args) => powercut::run(&args),
+        Command::Write(args) => powercut::write(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
