@@ -81,7 +81,6 @@ pub struct Gateway {
     changed: Arc<Notify>,
     lines: Vec<JoinHandle<()>>,
     store: Store,
-    store_thread: JoinHandle<()>,
     publisher: tokio::task::JoinHandle<()>,
 }
 
@@ -100,7 +99,7 @@ impl Gateway {
         let spool = Spool::open(&config.spool)?;
         let session = spool.begin_session(now.utc.as_unix_millis())?;
         let outbox = Arc::new(Mutex::new(read_outbox(&spool, now.uptime)?));
-        let (store, store_thread) = Store::start(spool)?;
+        let store = Store::new(spool);
         let stop = Arc::new(AtomicBool::new(false));
         let changed = Arc::new(Notify::new());
         let speed = config.clock.speed();
@@ -184,7 +183,6 @@ impl Gateway {
             changed,
             lines,
             store,
-            store_thread,
             publisher,
         })
     }
@@ -199,7 +197,7 @@ impl Gateway {
     pub async fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.changed.notify_one();
-        let (lines, store, thread) = (self.lines, self.store, self.store_thread);
+        let (lines, store) = (self.lines, self.store);
         let ended = tokio::task::spawn_blocking(move || {
             for line in lines {
                 let _ = line.join();
@@ -207,11 +205,7 @@ impl Gateway {
         });
         let _ = ended.await;
         let _ = self.publisher.await;
-        let _ = tokio::task::spawn_blocking(move || {
-            store.stop();
-            let _ = thread.join();
-        })
-        .await;
+        let _ = tokio::task::spawn_blocking(move || store.stop()).await;
     }
 }
 

@@ -1,97 +1,125 @@
-//! The thread that owns the spool. Everyone's rows of a moment go into one commit, so many pumps
+//! The spool that all lines share. Everyone's rows of a moment go into one commit, so many pumps
 //! share one disk sync; an answer comes only after it.
 //!
-//! A failed commit is final: the thread answers every request from then on with the failure, so
-//! that nothing is acknowledged to any pump, and the journals of the pumps hold.
+//! Whoever comes first commits for all that wait by then, in its own thread: a line that is alone
+//! hands nothing over to anybody, and pays for a commit little more than the disk's sync.
+//!
+//! A failed commit is final: every append from then on is answered with the failure, so that
+//! nothing is acknowledged to any pump, and the journals of the pumps hold.
 
+use crate::gateway::lock;
 use protocol::topics::EventRow;
 use record::Spool;
 use record::spool::Outcome;
 use record::store::StoredRow;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// The most rows of one commit.
+/// The most rows of one commit, where one append alone does not bring more.
 pub const GROUP_MAX: usize = 4_096;
-/// Requests that may wait; who comes then waits too, and so does its pump.
-const QUEUE: usize = 1_024;
-
-/// A request to the store.
-enum Request {
-    Append {
-        trial: String,
-        rows: Vec<EventRow>,
-        reply: SyncSender<Result<Vec<Outcome>, Failed>>,
-    },
-    With(Box<dyn FnOnce(&mut Spool) + Send>),
-    Stop,
-}
 
 /// The store failed, and stays failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Failed(pub String);
 
-/// A way to the store's thread. Cheap to clone.
+type Answer = Result<Vec<Outcome>, Failed>;
+
+/// A way to the store. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Store {
-    requests: SyncSender<Request>,
+pub struct Store(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// None once it was stopped.
+    spool: Mutex<Option<Spool>>,
+    turn: Mutex<Turn>,
+    answered: Condvar,
 }
 
-impl std::fmt::Debug for Request {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Append { .. } => "Append",
-            Self::With(_) => "With",
-            Self::Stop => "Stop",
-        })
-    }
+/// Who waits, and whether somebody commits.
+#[derive(Debug, Default)]
+struct Turn {
+    next_ticket: u64,
+    waiting: VecDeque<Waiting>,
+    answers: BTreeMap<u64, Answer>,
+    committing: bool,
+    failed: Option<Failed>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    trial: String,
+    rows: Vec<EventRow>,
 }
 
 impl Store {
-    /// Starts the thread over an open spool.
-    ///
-    /// # Errors
-    /// Where the system has no thread left.
-    pub fn start(spool: Spool) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (requests, inbox) = sync_channel(QUEUE);
-        let thread = std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || run(spool, &inbox))?;
-        Ok((Self { requests }, thread))
+    /// Over an open spool.
+    pub fn new(spool: Spool) -> Self {
+        Self(Arc::new(Shared {
+            spool: Mutex::new(Some(spool)),
+            turn: Mutex::default(),
+            answered: Condvar::new(),
+        }))
     }
 
     /// Makes rows of a trial durable. Blocks until they are.
     ///
     /// # Errors
     /// Where the store failed: then nothing may be acknowledged.
-    pub fn append(&self, trial: &str, rows: Vec<EventRow>) -> Result<Vec<Outcome>, Failed> {
-        let (reply, answer) = sync_channel(1);
-        let request = Request::Append {
+    pub fn append(&self, trial: &str, rows: Vec<EventRow>) -> Answer {
+        let mut turn = lock(&self.0.turn);
+        let ticket = turn.next_ticket;
+        turn.next_ticket += 1;
+        turn.waiting.push_back(Waiting {
+            ticket,
             trial: trial.into(),
             rows,
-            reply,
-        };
-        self.requests.send(request).map_err(|_| stopped())?;
-        answer.recv().map_err(|_| stopped())?
+        });
+        loop {
+            if let Some(answer) = turn.answers.remove(&ticket) {
+                return answer;
+            }
+            if turn.committing {
+                turn = self
+                    .0
+                    .answered
+                    .wait(turn)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            turn.committing = true;
+            let group = turn.take_group();
+            let failed = turn.failed.clone();
+            drop(turn);
+            let result = failed.map_or_else(|| self.commit(&group), Err);
+            turn = lock(&self.0.turn);
+            turn.answer(&group, result);
+            turn.committing = false;
+            self.0.answered.notify_all();
+        }
     }
 
-    /// Runs something else on the spool, in the store's thread. Blocks until it is done.
+    /// A panic in here would leave everyone waiting: it is a failure like any other.
+    fn commit(&self, group: &[Waiting]) -> Answer {
+        let rows = group
+            .iter()
+            .flat_map(|w| w.rows.iter().map(|row| (w.trial.as_str(), row)));
+        let commit = AssertUnwindSafe(|| self.with(|spool| spool.append(rows)));
+        match catch_unwind(commit) {
+            Ok(done) => done?.map_err(|e| Failed(e.to_string())),
+            Err(_) => Err(Failed("the commit panicked".into())),
+        }
+    }
+
+    /// Runs something else on the spool, between two commits.
     ///
     /// # Errors
     /// Where the store has stopped.
-    pub fn with<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Spool) -> T + Send + 'static,
-    ) -> Result<T, Failed> {
-        let (reply, answer) = sync_channel(1);
-        let boxed = Box::new(move |spool: &mut Spool| {
-            let _ = reply.send(work(spool));
-        });
-        self.requests
-            .send(Request::With(boxed))
-            .map_err(|_| stopped())?;
-        answer.recv().map_err(|_| stopped())
+    pub fn with<T>(&self, work: impl FnOnce(&mut Spool) -> T) -> Result<T, Failed> {
+        lock(&self.0.spool).as_mut().map(work).ok_or_else(stopped)
     }
 
     /// Rows of a source after a seq.
@@ -105,14 +133,46 @@ impl Store {
         after: u64,
         limit: usize,
     ) -> Result<Vec<StoredRow>, Failed> {
-        let (trial, source) = (trial.to_owned(), source.to_owned());
-        self.with(move |spool| spool.rows_after(&trial, &source, after, limit))?
+        self.with(|spool| spool.rows_after(trial, source, after, limit))?
             .map_err(|e| Failed(e.to_string()))
     }
 
-    /// Commits what came before, then ends the thread.
+    /// Closes the spool after the running commit; what comes later is answered with a failure.
     pub fn stop(&self) {
-        let _ = self.requests.send(Request::Stop);
+        *lock(&self.0.spool) = None;
+    }
+}
+
+impl Turn {
+    /// Those that came first, as many as one commit takes; at least one.
+    fn take_group(&mut self) -> Vec<Waiting> {
+        let mut rows = 0;
+        let fits = |waiting: &&Waiting| {
+            rows += waiting.rows.len();
+            rows <= GROUP_MAX
+        };
+        let count = self.waiting.iter().take_while(fits).count().max(1);
+        self.waiting
+            .drain(..count.min(self.waiting.len()))
+            .collect()
+    }
+
+    fn answer(&mut self, group: &[Waiting], result: Answer) {
+        match result {
+            Ok(outcomes) => {
+                let mut outcomes = outcomes.into_iter();
+                for waiting in group {
+                    let own = outcomes.by_ref().take(waiting.rows.len()).collect();
+                    self.answers.insert(waiting.ticket, Ok(own));
+                }
+            }
+            Err(failure) => {
+                for waiting in group {
+                    self.answers.insert(waiting.ticket, Err(failure.clone()));
+                }
+                self.failed = Some(failure);
+            }
+        }
     }
 }
 
@@ -120,68 +180,98 @@ fn stopped() -> Failed {
     Failed("the store has stopped".into())
 }
 
-type Waiting = (usize, SyncSender<Result<Vec<Outcome>, Failed>>);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::event::{Body, Door, Head};
+    use protocol::hex::Hex;
+    use protocol::message::Source;
 
-fn run(mut spool: Spool, inbox: &Receiver<Request>) {
-    let mut failed: Option<Failed> = None;
-    let mut rows: Vec<(String, EventRow)> = Vec::new();
-    let mut waiting: Vec<Waiting> = Vec::new();
-    while let Ok(first) = inbox.recv() {
-        let mut next = Some(first);
-        let mut other = None;
-        while let Some(request) = next.take() {
-            match request {
-                Request::Append {
-                    trial,
-                    rows: more,
-                    reply,
-                } => {
-                    waiting.push((more.len(), reply));
-                    rows.extend(more.into_iter().map(|row| (trial.clone(), row)));
-                    next = (rows.len() < GROUP_MAX)
-                        .then(|| inbox.try_recv().ok())
-                        .flatten();
-                }
-                Request::With(_) | Request::Stop => other = Some(request),
-            }
-        }
-        commit(&mut spool, &mut rows, &mut waiting, &mut failed);
-        match other {
-            Some(Request::With(work)) => work(&mut spool),
-            Some(Request::Stop) => return,
-            Some(Request::Append { .. }) | None => {}
-        }
+    fn row(pump: u64, seq: u64) -> EventRow {
+        let head = Head {
+            boot: 1,
+            seq,
+            tick_ms: seq,
+        };
+        let raw = Body::from(Door { open: true }).encode(head).unwrap();
+        let source = Source::new(&format!("EP-{pump}")).unwrap();
+        EventRow::new(source, &raw, Hex([1; 16]), 0, None, 0).unwrap()
     }
-}
 
-fn commit(
-    spool: &mut Spool,
-    rows: &mut Vec<(String, EventRow)>,
-    waiting: &mut Vec<Waiting>,
-    failed: &mut Option<Failed>,
-) {
-    if waiting.is_empty() {
-        return;
+    fn store(dir: &tempfile::TempDir) -> Store {
+        Store::new(Spool::open(&dir.path().join("a.spool")).unwrap())
     }
-    let result = match failed.clone() {
-        Some(failure) => Err(failure),
-        None => spool
-            .append(rows.iter().map(|(trial, row)| (trial.as_str(), row)))
-            .map_err(|e| Failed(e.to_string())),
-    };
-    rows.clear();
-    match result {
-        Ok(outcomes) => {
-            let mut outcomes = outcomes.into_iter();
-            for (count, reply) in waiting.drain(..) {
-                let _ = reply.send(Ok(outcomes.by_ref().take(count).collect()));
+
+    #[test]
+    fn each_of_many_lines_gets_the_answer_to_its_own_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        store.append("T-3", vec![row(3, 2)]).unwrap();
+        std::thread::scope(|scope| {
+            for pump in 0..8 {
+                let store = store.clone();
+                scope.spawn(move || {
+                    let trial = format!("T-{pump}");
+                    for seq in 1..=40 {
+                        let answer = store.append(&trial, vec![row(pump, seq), row(pump, seq)]);
+                        let again = pump == 3 && seq == 2;
+                        let first = if again {
+                            Outcome::Repeat
+                        } else {
+                            Outcome::Stored
+                        };
+                        assert_eq!(answer.unwrap(), [first, Outcome::Repeat]);
+                        let last = store
+                            .with(|spool| spool.last_seq(&trial, row(pump, 1).source.as_str()));
+                        assert!(
+                            last.unwrap().unwrap() >= seq,
+                            "answered before it was there"
+                        );
+                    }
+                });
             }
-        }
-        Err(failure) => {
-            for (_, reply) in waiting.drain(..) {
-                let _ = reply.send(Err(failure.clone()));
-            }
-            *failed = Some(failure);
-        }
+        });
+    }
+
+    #[test]
+    fn after_one_failed_commit_nothing_is_answered_as_stored() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        store.append("T", vec![row(1, 1)]).unwrap();
+        let held = lock(&store.0.spool);
+        let waiting = std::thread::scope(|scope| {
+            let lines: Vec<_> = (2..6)
+                .map(|seq| {
+                    let store = store.clone();
+                    scope.spawn(move || store.append("T", vec![row(1, seq)]))
+                })
+                .collect();
+            let mut held = held;
+            // The disk is gone while lines wait: a read-only handle refuses to write.
+            *held = None;
+            *held = Some(Spool::open_read_only(&dir.path().join("a.spool")).unwrap());
+            drop(held);
+            lines
+                .into_iter()
+                .map(|line| line.join().unwrap())
+                .collect::<Vec<_>>()
+        });
+        assert!(waiting.iter().all(Result::is_err), "{waiting:?}");
+        // Even with a sound disk again: the handle does not know what became of the lost step.
+        *lock(&store.0.spool) = None;
+        *lock(&store.0.spool) = Some(Spool::open(&dir.path().join("a.spool")).unwrap());
+        let failure = store.append("T", vec![row(1, 9)]).unwrap_err();
+        assert!(failure.0.contains("a.spool"), "{failure}");
+    }
+
+    #[test]
+    fn a_stopped_store_has_closed_its_file_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        store.append("T", vec![row(1, 1)]).unwrap();
+        store.clone().stop();
+        assert_eq!(store.append("T", vec![row(1, 2)]), Err(stopped()));
+        let spool = Spool::open(&dir.path().join("a.spool")).unwrap();
+        assert_eq!(spool.last_seq("T", "EP-1").unwrap(), 1);
     }
 }

@@ -62,21 +62,18 @@ fn rows(pump: u64, from: u64, count: u64) -> anyhow::Result<Vec<EventRow>> {
 }
 
 fn one_pump(folder: &Path) -> anyhow::Result<u64> {
-    let (store, thread) = Store::start(Spool::open(&folder.join("one.spool"))?)?;
+    let store = Store::new(Spool::open(&folder.join("one.spool"))?);
     let clock = MicroClock::start();
     for seq in 1..=ALONE {
         store.append("T", rows(0, seq, 1)?)?;
     }
     let micros = clock.micros();
     store.stop();
-    thread
-        .join()
-        .map_err(|_| anyhow!("the store's thread panicked"))?;
     Ok(per_second(ALONE, micros))
 }
 
 fn many_pumps(folder: &Path) -> anyhow::Result<(u64, u64, u64)> {
-    let (store, thread) = Store::start(Spool::open(&folder.join("many.spool"))?)?;
+    let store = Store::new(Spool::open(&folder.join("many.spool"))?);
     let clock = MicroClock::start();
     let pumps: Vec<_> = (0..PUMPS)
         .map(|pump| {
@@ -103,9 +100,6 @@ fn many_pumps(folder: &Path) -> anyhow::Result<(u64, u64, u64)> {
     }
     let micros = clock.micros();
     store.stop();
-    thread
-        .join()
-        .map_err(|_| anyhow!("the store's thread panicked"))?;
     waited.sort_unstable();
     let rate = per_second(PUMPS * BATCHES * WINDOW, micros);
     Ok((rate, percentile(&waited, 50), percentile(&waited, 99)))
