@@ -3,12 +3,15 @@
 //! A first edge counts at once; edges within 30 ms after it are bounce, counted and not believed;
 //! after that the line as it then stands counts. A key must have been seen up before a press
 //! counts, so a line that reads low from the start invents nothing. A press counts when the key is
-//! let go; one held for 10 s is stuck and counts for nothing until it is up again.
+//! let go, once within 300 ms; one held for 10 s is stuck and counts for nothing until it is up again.
 
 use protocol::event::Key;
 
 /// Edges of one key within this time after another are bounce.
 pub const BOUNCE_MS: u64 = 30;
+/// A key that comes again within this time after it was let go was pressed once: no score has the
+/// same digit twice, and nobody wants a second answer so soon.
+pub const DOUBLE_MS: u64 = 300;
 /// A key held for so long is stuck.
 pub const STUCK_MS: u64 = 10_000;
 /// The clear key held for so long takes back the last score.
@@ -42,6 +45,9 @@ struct Line {
     raw: bool,
     down: Down,
     quiet_until: u64,
+    /// The last press that counted ends here, and [`DOUBLE_MS`] after it.
+    single_until: u64,
+    doubles: u32,
 }
 
 /// All keys.
@@ -100,6 +106,11 @@ impl Keypad {
         None
     }
 
+    /// Presses that came too soon after the same key's last one.
+    pub fn doubles(&self) -> u32 {
+        self.lines.iter().map(|line| line.doubles).sum()
+    }
+
     /// When [`Self::handle_time`] is next due.
     pub fn next_due(&self) -> Option<u64> {
         let dues = Key::ALL.iter().zip(&self.lines).filter_map(|(key, line)| {
@@ -135,7 +146,14 @@ impl Line {
             },
         );
         match before {
-            Down::Since(at) if tick_ms < at.saturating_add(STUCK_MS) => Some(Pressed::Key(key)),
+            Down::Since(at) if at < self.single_until => {
+                self.doubles = self.doubles.saturating_add(1);
+                None
+            }
+            Down::Since(at) if tick_ms < at.saturating_add(STUCK_MS) => {
+                self.single_until = tick_ms.saturating_add(DOUBLE_MS);
+                Some(Pressed::Key(key))
+            }
             Down::Stuck => Some(Pressed::Free(key)),
             Down::Up | Down::Since(_) | Down::Held(_) => None,
         }

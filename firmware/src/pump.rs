@@ -399,9 +399,9 @@ impl<B: Board> Pump<B> {
         self.dose.delivered()
     }
 
-    /// Key edges that were taken for bounce since this start.
+    /// Key edges that were taken for bounce, and presses for doubles, since this start.
     pub fn bounces(&self) -> u32 {
-        self.keypad.bounces
+        self.keypad.bounces.saturating_add(self.keypad.doubles())
     }
 
     /// What the pump was given.
