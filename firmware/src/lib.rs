@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`provision`] is what the pump is given before a trial, [`program`] says what
 //! to infuse when, [`dose`] turns it into motor steps, [`window`] holds the limits of boluses,
-//! [`supervisor`] watches the encoder by itself, [`keypad`], [`score`] and [`prompt`] listen to the
+//! [`motion`] holds each command against the encoder, [`supervisor`] watches it by itself, [`keypad`], [`score`] and [`prompt`] listen to the
 //! patient, [`alarms`] holds the conditions. [`journal`], [`ratchet`], [`settings`] and [`ledger`]
 //! make what happened last, and `recall` reads it after a start. [`pump`] puts it together:
 //! `start` begins, `patient` and `watch` are what it does about keys and sensors, and [`acts`] is
@@ -29,6 +29,7 @@ pub mod keypad;
 pub mod ledger;
 pub mod line;
 mod memory;
+pub mod motion;
 mod patient;
 pub mod program;
 pub mod prompt;

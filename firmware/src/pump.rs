@@ -13,6 +13,7 @@ use crate::dose::{Dose, SETTLE_MS};
 use crate::face::Face;
 use crate::keypad::Keypad;
 use crate::ledger::Ledger;
+use crate::motion::Motion;
 use crate::program::LocalClock;
 use crate::prompt::Prompts;
 use crate::provision::Provision;
@@ -21,7 +22,7 @@ use crate::score::ScoreEntry;
 use crate::settings::{Settings, SettingsStore};
 use crate::supervisor::Supervisor;
 use crate::texts::Message;
-use crate::watch::LOOK_MS;
+use crate::watch::{LOOK_MS, StopsByAlarm};
 use crate::watchdog::{Part, Watchdog};
 use crate::window::Windows;
 use heapless::Vec;
@@ -80,6 +81,7 @@ pub struct Pump<B> {
     pub(crate) settings: Settings,
     pub(crate) store: SettingsStore,
     pub(crate) dose: Dose,
+    pub(crate) motion: Motion,
     pub(crate) supervisor: Supervisor,
     pub(crate) windows: Windows,
     pub(crate) alarms: Alarms,
@@ -104,6 +106,7 @@ pub struct Pump<B> {
     pub(crate) message: Option<(Message, u64)>,
     pub(crate) saved_at: Option<u64>,
     pub(crate) watchdog: Watchdog,
+    pub(crate) stops: StopsByAlarm,
 }
 
 impl<B: Board> Pump<B> {
@@ -194,6 +197,7 @@ impl<B: Board> Pump<B> {
         }
         let dues = [
             self.dose.next_due(),
+            self.motion.next_due(),
             self.part_at,
             self.keypad.next_due(),
             self.entry.next_due(),
@@ -222,6 +226,7 @@ impl<B: Board> Pump<B> {
         }
         self.begin_day_part();
         if let Some(microsteps) = self.dose.step(self.now) {
+            self.motion.tell(microsteps);
             self.board.motor_advance(microsteps);
         }
         self.end_bolus();
@@ -305,6 +310,7 @@ impl<B: Board> Pump<B> {
             return;
         }
         let interrupted = self.dose.stop(self.now);
+        self.motion.rest();
         self.supervisor.expect_nothing(self.now);
         (self.stop_at, self.part_at) = (None, None);
         self.report();

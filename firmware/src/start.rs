@@ -7,6 +7,7 @@ use crate::journal::Journal;
 use crate::keypad::Keypad;
 use crate::ledger::Ledger;
 use crate::memory::{Header, SETTINGS_SECTORS, Salt, journal_sectors, read_header, write_header};
+use crate::motion::Motion;
 use crate::program::LocalClock;
 use crate::prompt::Prompts;
 use crate::provision::Provision;
@@ -16,7 +17,7 @@ use crate::recall::{Closing, Recall};
 use crate::score::ScoreEntry;
 use crate::settings::{Settings, SettingsStore};
 use crate::supervisor::Supervisor;
-use crate::watch::{LOOK_MS, WATCHDOG_PART};
+use crate::watch::{LOOK_MS, StopsByAlarm, WATCHDOG_PART};
 use crate::watchdog::Watchdog;
 use core::fmt;
 use protocol::chain::TagKey;
@@ -151,6 +152,7 @@ impl<B: Board> Pump<B> {
             settings,
             store,
             dose,
+            motion: Motion::new(&provision.calibration, encoder),
             supervisor,
             windows: recall.windows,
             entry: ScoreEntry::default(),
@@ -173,6 +175,7 @@ impl<B: Board> Pump<B> {
             message: None,
             saved_at: None,
             watchdog: Watchdog::default(),
+            stops: StopsByAlarm::default(),
         };
         if !pump.board.watchdog_test() {
             pump.failed_parts |= WATCHDOG_PART;

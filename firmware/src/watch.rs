@@ -3,6 +3,7 @@
 
 use crate::alarms::{Change, by_sensors, forbids, priority_of};
 use crate::board::{Board, Sensors};
+use crate::motion::Moved;
 use crate::pump::Pump;
 use crate::recall::ends_with_start;
 use crate::supervisor::Verdict;
@@ -14,10 +15,34 @@ use protocol::units::{FlowRate, Volume};
 
 /// The sensors are looked at, at least so often.
 pub(crate) const LOOK_MS: u64 = 60_000;
+/// So many stops by a condition within this time latch the pump: who starts it again each time
+/// has not found what is wrong (Open PCA requirements, alert-stop-start sequence).
+const STOPS: usize = 3;
+const STOPS_WITHIN_MS: u64 = 600_000;
 const JOURNAL_PART: u8 = 1;
 pub(crate) const WATCHDOG_PART: u8 = 1 << 4;
 /// Parts without which nothing may be infused: motor, encoder, watchdog, memory.
 const VITAL_PARTS: u8 = 0b11_1100;
+
+/// When conditions last stopped delivery.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StopsByAlarm([Option<u64>; STOPS]);
+
+impl StopsByAlarm {
+    /// Another; true where there were too many lately. They begin to count anew then.
+    fn note(&mut self, tick_ms: u64) -> bool {
+        self.0.rotate_left(1);
+        if let Some(last) = self.0.last_mut() {
+            *last = Some(tick_ms);
+        }
+        let oldest = self.0.first().copied().flatten();
+        let many = oldest.is_some_and(|at| tick_ms.saturating_sub(at) <= STOPS_WITHIN_MS);
+        if many {
+            *self = Self::default();
+        }
+        many
+    }
+}
 
 impl<B: Board> Pump<B> {
     /// Reads the encoder, for the counters, the windows and the supervisor.
@@ -44,6 +69,15 @@ impl<B: Board> Pump<B> {
             Verdict::Ceiling => self.latch(),
             Verdict::Under => self.set_alarm(AlarmCode::UnderDelivery, true),
             Verdict::UnderEnds => self.set_alarm(AlarmCode::UnderDelivery, false),
+        }
+        match self.motion.observe(self.now, encoder) {
+            Moved::AsTold => {}
+            Moved::TooFar => {
+                self.set_alarm(AlarmCode::OverDelivery, true);
+                self.latch();
+            }
+            Moved::TooLittle => self.set_alarm(AlarmCode::UnderDelivery, true),
+            Moved::Again => self.set_alarm(AlarmCode::UnderDelivery, false),
         }
     }
 
@@ -103,6 +137,9 @@ impl<B: Board> Pump<B> {
             } else {
                 StopReason::Alarm
             });
+            if infusing && self.stops.note(self.now) {
+                self.latch();
+            }
         }
     }
 
