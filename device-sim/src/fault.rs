@@ -24,6 +24,10 @@ pub enum What {
     Stall,
     /// The encoder counts only this part, 0 to 1, of what was moved.
     EncoderSlip(f64),
+    /// The motor moves so many times what it is told.
+    MotorRuns(f64),
+    /// The mechanism turns by itself, nanolitres an hour, whatever the motor is told.
+    FreeFlow(u32),
     /// The reservoir holds only so many nanolitres more.
     ReservoirHolds(u64),
     /// The battery holds only so many percent.
@@ -32,11 +36,19 @@ pub enum What {
     PowerCut {
         /// Bytes that are still written.
         after_bytes: Option<u64>,
+        /// The board felt it coming, and said so.
+        warned: bool,
     },
     /// The program hangs: nothing is delivered and no key is heard, until the watchdog resets it.
     ProgramHangs,
     /// The part of the program that serves the line hangs.
     LineHangs,
+    /// The memory refuses every write.
+    WornFlash,
+    /// One bit of an event's bytes in the memory turns over: of the one so many before the newest.
+    FlashRot(u64),
+    /// The pump's own clock shows this, UTC milliseconds.
+    OwnClock(u64),
     /// The cable is pulled: the device disappears.
     CablePulled,
     /// The line is open and nothing comes through in one direction, or in both.
@@ -63,11 +75,16 @@ impl What {
             | Self::StuckKey(_)
             | Self::Stall
             | Self::EncoderSlip(_)
+            | Self::MotorRuns(_)
+            | Self::FreeFlow(_)
             | Self::ReservoirHolds(_)
             | Self::BatteryHolds(_)
             | Self::PowerCut { .. }
             | Self::ProgramHangs
-            | Self::LineHangs => false,
+            | Self::LineHangs
+            | Self::WornFlash
+            | Self::FlashRot(_)
+            | Self::OwnClock(_) => false,
         }
     }
 }

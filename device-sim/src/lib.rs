@@ -4,7 +4,7 @@
 //! In reading order: [`sim`] puts a trial together and goes from event to event, [`setup`] says
 //! what it is made of, [`board`] is the pump's hardware over [`plant`] (motor, reservoir, battery),
 //! [`catheter`] and [`memory`]. [`ward`] joins [`patient`] and [`nurse`] with whatever pump there is.
-//! [`fault`] and [`scenario`] are what goes wrong and what is expected of it. [`run`] paces a trial
+//! [`fault`] and [`scenario`] are what goes wrong and what is expected of it; [`story`] lives it. [`run`] paces a trial
 //! and joins it with a [`mod@line`], which [`wire`] can damage; only [`clock`] reads a clock.
 //! [`chance`] and [`math`] make a seed mean the same on every machine.
 //!
@@ -28,5 +28,6 @@ pub mod run;
 pub mod scenario;
 pub mod setup;
 pub mod sim;
+pub mod story;
 pub mod ward;
 pub mod wire;

@@ -138,6 +138,21 @@ impl Memory {
         self.failing = failing;
     }
 
+    /// Age turns one bit over, in the middle of the first place that holds these bytes.
+    pub fn rot(&mut self, of: &[u8]) {
+        let place = self.bytes.windows(of.len().max(1)).position(|w| w == of);
+        let Some(at) = place.map(|at| at + of.len() / 2) else {
+            return;
+        };
+        if let Some(byte) = self.bytes.get_mut(at) {
+            *byte ^= 1;
+            if let Some(file) = &self.file {
+                // Where the file cannot be written, its memory has not aged.
+                let _ = file.write_all_at(&[*byte], u64::try_from(at).unwrap_or(u64::MAX));
+            }
+        }
+    }
+
     /// Reads.
     ///
     /// # Errors

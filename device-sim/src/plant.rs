@@ -38,6 +38,10 @@ pub struct Plant {
     pub stalled: bool,
     /// The part of the movement that the encoder sees, 0 to 1.
     pub encoder_sees: f64,
+    /// The motor moves so many times what it is told.
+    pub motor_gain: f64,
+    /// The mechanism turns by itself, nanolitres an hour.
+    pub free_flow_nl_per_h: u32,
     outflow: Outflow,
 }
 
@@ -61,6 +65,8 @@ impl Plant {
             door_open: false,
             stalled: false,
             encoder_sees: 1.0,
+            motor_gain: 1.0,
+            free_flow_nl_per_h: 0,
             outflow: Outflow::default(),
         }
     }
@@ -71,6 +77,10 @@ impl Plant {
         if self.stalled {
             return;
         }
+        self.move_by(nominal_nl * self.motor_gain);
+    }
+
+    fn move_by(&mut self, nominal_nl: f64) {
         self.measured_nl += nominal_nl * self.encoder_sees;
         if self.upstream_blocked {
             return;
@@ -87,6 +97,10 @@ impl Plant {
 
     /// Time passes.
     pub fn flow(&mut self, span_ms: u64) {
+        if self.free_flow_nl_per_h > 0 {
+            let hours = float(span_ms) / 3_600_000.0;
+            self.move_by(f64::from(self.free_flow_nl_per_h) * hours);
+        }
         let out = self.catheter.flow(span_ms);
         self.outflow.add(out);
         self.battery_h -= float(span_ms) / 3_600_000.0;

@@ -272,11 +272,16 @@ impl Joint {
             | What::StuckKey(_)
             | What::Stall
             | What::EncoderSlip(_)
+            | What::MotorRuns(_)
+            | What::FreeFlow(_)
             | What::ReservoirHolds(_)
             | What::BatteryHolds(_)
             | What::PowerCut { .. }
             | What::ProgramHangs
-            | What::LineHangs => return,
+            | What::LineHangs
+            | What::WornFlash
+            | What::FlashRot(_)
+            | What::OwnClock(_) => return,
         }
         self.mended_at = change.wall_ms.map(|ms| now + ms);
     }

@@ -123,6 +123,8 @@ pub struct Setup {
     pub faults: Vec<Fault>,
     /// Keys that are pressed at fixed times.
     pub presses: Vec<Press>,
+    /// What a clinician does at the pump at fixed times, trial milliseconds.
+    pub acts: Vec<(u64, firmware::acts::Act)>,
     /// The patient presses nothing else.
     pub quiet_patient: bool,
     /// Where the pump's memory lives; none for RAM.
@@ -172,6 +174,7 @@ impl Setup {
             limits: stated.limits,
             faults: Vec::new(),
             presses: Vec::new(),
+            acts: Vec::new(),
             quiet_patient: false,
             memory: None,
             flash_size: FLASH_SIZE,
@@ -190,6 +193,10 @@ impl Setup {
         self.first_fill_nl = first_fill_nl(self.kind, therapy);
         self.faults.clone_from(&scenario.faults);
         self.presses.clone_from(&scenario.presses);
+        self.acts.clone_from(&scenario.acts);
+        if let Some(size) = scenario.flash_size {
+            self.flash_size = size;
+        }
         self.quiet_patient = scenario.quiet_patient;
         self
     }

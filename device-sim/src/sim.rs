@@ -54,8 +54,13 @@ pub struct Journaled {
 
 #[derive(Clone, Copy)]
 enum Due {
-    Key { key: Key, pressed: bool },
+    Key {
+        key: Key,
+        pressed: bool,
+    },
     Act(Act),
+    /// The encoder moves by itself.
+    Edge,
 }
 
 /// A prompt that the patient has seen.
@@ -202,6 +207,9 @@ impl Simulation {
         for press in presses {
             sim.plan_press(press.at_ms, press.key, press.hold_ms);
         }
+        for (at_ms, act) in sim.setup.acts.clone() {
+            sim.plan(at_ms, Due::Act(act));
+        }
         sim.switch_on(BootReason::PowerOn)?;
         Ok(sim)
     }
@@ -265,6 +273,15 @@ impl Simulation {
         let Ok(head) = raw.head() else { return 0 };
         let booted = self.boots.iter().find(|(boot, _)| *boot == head.boot);
         booted.map_or(0, |(_, at)| *at).saturating_add(head.tick_ms)
+    }
+
+    /// What the encoder was moved by since the origin, through all starts, nanolitres.
+    pub fn moved_nl(&self) -> f64 {
+        match &self.power {
+            Power::On(on) => on.pump.board().plant.measured_nl(),
+            Power::Off(board) => board.plant.measured_nl(),
+            Power::Between => 0.0,
+        }
     }
 
     /// What the nurse wrote since the last call.
@@ -414,6 +431,7 @@ impl Simulation {
                 self.input(Input::Key { key, pressed });
             }
             Due::Act(act) => self.input(Input::Act(act)),
+            Due::Edge => self.edge(),
         }
     }
 

@@ -55,6 +55,7 @@ fn a_cut_at_any_byte_of_a_write_leaves_a_whole_journal() {
             for_ms: Some(60_000),
             what: What::PowerCut {
                 after_bytes: Some(after_bytes),
+                warned: false,
             },
         }]);
         assert_whole(&journal);

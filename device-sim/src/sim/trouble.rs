@@ -3,10 +3,14 @@
 use super::{Due, Error, Hung, Power, Running, Simulation};
 use crate::fault::{Change, What};
 use crate::plant::Plant;
+use firmware::board::Board;
 use firmware::line::Line;
 use firmware::pump::{Input, Pump};
 use firmware::watchdog::TIMEOUT_MS;
 use protocol::event::BootReason;
+
+/// A board feels edges of an encoder that moves by itself so often.
+const EDGE_MS: u64 = 1_000;
 
 impl Simulation {
     pub(super) fn change(&mut self, change: Change) {
@@ -16,18 +20,44 @@ impl Simulation {
                 self.line_changes.push(change);
                 return;
             }
-            What::PowerCut { after_bytes } => {
+            What::PowerCut {
+                after_bytes,
+                warned,
+            } => {
+                if begins && warned {
+                    self.input(Input::PowerFailing);
+                }
                 match (begins, after_bytes) {
                     (true, Some(bytes)) => {
                         self.board_mut(|board| board.memory.set_fuse(bytes));
                     }
                     (true, None) => self.switch_off(),
-                    (false, _) => {
-                        self.switch_off();
-                        if let Err(error) = self.switch_on(BootReason::BrownOut) {
-                            self.refused.push((self.now_ms, error.to_string()));
-                        }
-                    }
+                    (false, _) => self.restart(BootReason::BrownOut),
+                }
+                return;
+            }
+            What::FlashRot(back) => {
+                if begins {
+                    self.rot(back);
+                }
+                return;
+            }
+            What::WornFlash => {
+                self.board_mut(|board| board.memory.set_failing(begins));
+                return;
+            }
+            What::OwnClock(utc_ms) => {
+                if begins {
+                    self.board_mut(|board| board.set_own_clock(utc_ms));
+                }
+                return;
+            }
+            What::FreeFlow(nl_per_h) => {
+                self.board_mut(|board| {
+                    board.plant.free_flow_nl_per_h = if begins { nl_per_h } else { 0 };
+                });
+                if begins {
+                    self.plan(self.now_ms + EDGE_MS, Due::Edge);
                 }
                 return;
             }
@@ -53,11 +83,39 @@ impl Simulation {
             | What::Door
             | What::Stall
             | What::EncoderSlip(_)
+            | What::MotorRuns(_)
             | What::ReservoirHolds(_)
             | What::BatteryHolds(_) => {}
         }
         self.board_mut(|board| harm(&mut board.plant, change.what, begins));
         self.input(Input::Sensors);
+    }
+
+    /// The program ends where it is and begins anew.
+    fn restart(&mut self, reason: BootReason) {
+        self.switch_off();
+        if let Err(error) = self.switch_on(reason) {
+            self.refused.push((self.now_ms, error.to_string()));
+        }
+    }
+
+    /// The encoder moved although nothing was told to the motor: the board feels its edges.
+    pub(super) fn edge(&mut self) {
+        let flows = self.board_mut(|board| board.plant.free_flow_nl_per_h > 0);
+        if flows == Some(true) {
+            self.input(Input::Sensors);
+            self.plan(self.now_ms + EDGE_MS, Due::Edge);
+        }
+    }
+
+    fn rot(&mut self, back: u64) {
+        let Power::On(on) = &mut self.power else {
+            return;
+        };
+        let seq = on.pump.last_seq().saturating_sub(back);
+        if let Some((raw, _)) = on.pump.event(seq) {
+            on.pump.board_mut().memory.rot(raw.as_bytes());
+        }
     }
 
     pub(super) fn switch_off(&mut self) {
@@ -140,14 +198,19 @@ fn harm(plant: &mut Plant, what: What, begins: bool) {
         What::Door => plant.door_open = begins,
         What::Stall => plant.stalled = begins,
         What::EncoderSlip(part) => plant.encoder_sees = if begins { part } else { 1.0 },
+        What::MotorRuns(times) => plant.motor_gain = if begins { times } else { 1.0 },
         What::ReservoirHolds(nl) if begins => plant.fill(nl),
         What::BatteryHolds(percent) if begins => plant.charge(percent),
         What::ReservoirHolds(_)
         | What::BatteryHolds(_)
         | What::StuckKey(_)
+        | What::FreeFlow(_)
         | What::PowerCut { .. }
         | What::ProgramHangs
         | What::LineHangs
+        | What::WornFlash
+        | What::FlashRot(_)
+        | What::OwnClock(_)
         | What::CablePulled
         | What::Silence { .. }
         | What::BadLine(_) => {}
