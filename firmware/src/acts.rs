@@ -95,6 +95,10 @@ impl core::error::Error for Refused {}
 impl<B: Board> Pump<B> {
     pub(crate) fn act(&mut self, act: Act) -> Result<(), Refused> {
         self.observe();
+        if self.halted || self.windows.damaged() {
+            self.halt();
+            return Err(Refused::Condition(AlarmCode::SupervisorStop));
+        }
         self.look();
         match act {
             Act::Start { purpose, until } => self.start_infusion(purpose, until),

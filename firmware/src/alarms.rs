@@ -28,7 +28,7 @@ pub struct Change {
 }
 
 /// The conditions that are active, with the priority that each began with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Alarms {
     active: [Option<Priority>; CODES],
 }

@@ -4,8 +4,13 @@
 //! stroke; the encoder says what became of it. Delivered volume is one function of all counts
 //! since the trial began, so no remainder is ever lost and the sum of what events report is the
 //! counter. What the motor could not do in time is not made up for.
+//!
+//! It counts the microsteps it commands and holds them against a limit for an hour and for four.
+//! [`crate::supervisor`] does the like from the other end, from rates and the encoder alone, and
+//! the two share no state and no arithmetic.
 
-use crate::provision::Calibration;
+use crate::provision::{Calibration, Limits};
+use crate::seal::Coded;
 use protocol::event::Purpose;
 use protocol::units::{FlowRate, HOUR_MS, Volume};
 
@@ -13,11 +18,12 @@ use protocol::units::{FlowRate, HOUR_MS, Volume};
 pub const SETTLE_MS: u64 = 200;
 /// Groups of one pump stroke.
 const GROUPS_A_STROKE: u64 = 10;
+const MINUTE_MS: u64 = 60_000;
 /// So much of the program may wait for a motor that is told too late; more is given up.
 const LATE_MS: u64 = 2_000;
 
 /// Counters since the trial began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counters {
     /// What program and granted boluses asked for.
     pub programmed: Volume,
@@ -36,7 +42,7 @@ pub struct BolusOutcome {
     pub complete: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Following {
     purpose: Purpose,
     rate: FlowRate,
@@ -44,7 +50,7 @@ struct Following {
     remainder: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct BolusRun {
     requested: Volume,
     left: Volume,
@@ -52,15 +58,24 @@ struct BolusRun {
     next_at: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct InFlight {
     bolus: bool,
     volume: Volume,
     until: u64,
 }
 
+/// Why no more is commanded until a clinician says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The next command would pass the limit of an hour, or of four.
+    Limit,
+    /// What was commanded before can no longer be read.
+    Damaged,
+}
+
 /// The motor's side of delivery.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Dose {
     calibration: Calibration,
     bolus_rate: FlowRate,
@@ -71,20 +86,27 @@ pub struct Dose {
     step_remainder: u64,
     in_flight: Option<InFlight>,
     encoder_seen: u64,
+    hour: Commanded,
+    four_hours: Commanded,
 }
 
 impl Dose {
-    /// Stopped, with the counters of before and the encoder's present reading.
+    /// Stopped, counting from the encoder's present reading.
     pub fn new(
         calibration: Calibration,
+        limits: &Limits,
         bolus_rate: FlowRate,
-        counters: Counters,
         encoder: u64,
     ) -> Self {
+        let commanded = |most: Volume, cell_ms| {
+            Commanded::new(microsteps(&calibration, most), &calibration, cell_ms)
+        };
         Self {
+            hour: commanded(limits.max_1h, MINUTE_MS),
+            four_hours: commanded(limits.max_4h, 4 * MINUTE_MS),
             calibration,
             bolus_rate,
-            counters,
+            counters: Counters::default(),
             following: None,
             owed: Volume::ZERO,
             bolus: None,
@@ -92,6 +114,21 @@ impl Dose {
             in_flight: None,
             encoder_seen: encoder,
         }
+    }
+
+    /// Goes on from the counters of before this start.
+    pub fn go_on_from(&mut self, counters: Counters) {
+        self.counters = counters;
+    }
+
+    /// Delivered before this start, for the limits.
+    pub fn recall(&mut self, known_ms: u64, volume: Volume) {
+        self.count(known_ms, microsteps(&self.calibration, volume));
+    }
+
+    fn count(&mut self, known_ms: u64, microsteps: u64) {
+        self.hour.add(known_ms, microsteps);
+        self.four_hours.add(known_ms, microsteps);
     }
 
     /// The counters.
@@ -155,6 +192,12 @@ impl Dose {
             delivered: bolus.delivered,
             complete: false,
         })
+    }
+
+    /// No more commands, and nothing is said of what was: its numbers cannot be trusted.
+    pub fn abandon(&mut self) {
+        (self.following, self.bolus, self.in_flight) = (None, None, None);
+        self.owed = Volume::ZERO;
     }
 
     /// A bolus begins, beside the rate.
@@ -224,13 +267,31 @@ impl Dose {
         Some(following.since_ms.saturating_add(exact.div_ceil(rate)))
     }
 
-    /// The microsteps to tell the motor now, where some are due.
-    pub fn step(&mut self, now_ms: u64) -> Option<u32> {
+    /// The microsteps to tell the motor now, where some are due. `known_ms` is the known time, for
+    /// the limits.
+    ///
+    /// # Errors
+    /// Where they would pass a limit; then nothing is to be told.
+    pub fn step(&mut self, now_ms: u64, known_ms: u64) -> Result<Option<u32>, Fault> {
         self.accrue(now_ms);
         if self.in_flight.is_some() {
-            return None;
+            return Ok(None);
         }
         self.give_up_what_is_late();
+        let Some(microsteps) = self.due_now(now_ms) else {
+            return Ok(None);
+        };
+        let commanded = u64::from(microsteps);
+        let patient = !matches!(self.following(), Some((Purpose::Prime | Purpose::Purge, _)));
+        if patient {
+            self.hour.check(known_ms, commanded)?;
+            self.four_hours.check(known_ms, commanded)?;
+            self.count(known_ms, commanded);
+        }
+        Ok(Some(microsteps))
+    }
+
+    fn due_now(&mut self, now_ms: u64) -> Option<u32> {
         let group = self.group();
         let bolus = self.bolus.as_mut();
         if let Some(bolus) = bolus.filter(|b| b.left > Volume::ZERO && b.next_at <= now_ms) {
@@ -295,9 +356,232 @@ impl Dose {
     }
 }
 
+/// The microsteps of a volume, rounded up.
+fn microsteps(calibration: &Calibration, volume: Volume) -> u64 {
+    let product =
+        u128::from(volume.as_nanoliters()) * u128::from(calibration.microsteps_per_stroke);
+    let stroke = u128::from(calibration.stroke.as_nanoliters().max(1));
+    u64::try_from(product.div_ceil(stroke)).unwrap_or(u64::MAX)
+}
+
+/// Microsteps that were commanded, by parts of a span of known time: 60 and the one that is not
+/// over. That one makes the span longer than it should be by up to a sixtieth, which the limit
+/// allows for, and a stroke.
+#[derive(Clone, Debug)]
+struct Commanded {
+    most: u64,
+    cell_ms: u64,
+    newest: u64,
+    cells: [Coded; 61],
+}
+
+/// Its cells carry a code of their own.
+impl core::hash::Hash for Commanded {
+    fn hash<H: core::hash::Hasher>(&self, sum: &mut H) {
+        (self.most, self.cell_ms, self.newest).hash(sum);
+    }
+}
+
+impl Commanded {
+    fn new(limit: u64, calibration: &Calibration, cell_ms: u64) -> Self {
+        let stroke = u64::from(calibration.microsteps_per_stroke);
+        Self {
+            most: limit
+                .saturating_add(limit.div_ceil(60))
+                .saturating_add(stroke),
+            cell_ms,
+            newest: 0,
+            cells: [Coded::ZERO; 61],
+        }
+    }
+
+    fn turn_to(&mut self, known_ms: u64) {
+        let now = known_ms / self.cell_ms;
+        while self.newest < now {
+            // After more than the whole span each cell was emptied once.
+            self.newest = (self.newest + 1).max(now.saturating_sub(61));
+            let place = usize::try_from(self.newest % 61).unwrap_or(0);
+            if let Some(cell) = self.cells.get_mut(place) {
+                *cell = Coded::ZERO;
+            }
+        }
+    }
+
+    /// Whether so many more are within the limit.
+    fn check(&mut self, known_ms: u64, more: u64) -> Result<(), Fault> {
+        self.turn_to(known_ms);
+        let mut sum = more;
+        for cell in &self.cells {
+            sum = sum.saturating_add(u64::from(cell.get().ok_or(Fault::Damaged)?));
+        }
+        if sum > self.most {
+            return Err(Fault::Limit);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, known_ms: u64, more: u64) {
+        self.turn_to(known_ms);
+        let place = usize::try_from(self.newest % 61).unwrap_or(0);
+        if let Some(cell) = self.cells.get_mut(place)
+            && let Some(before) = cell.get()
+        {
+            *cell = Coded::new(u64::from(before).saturating_add(more));
+        }
+    }
+}
+
 fn sum(a: Volume, b: Volume) -> Volume {
     a.checked_add(b)
         .unwrap_or(Volume::from_nanoliters(u64::MAX))
+}
+
+#[cfg(test)]
+impl Dose {
+    /// Copies of this, each with one bit of one field wrong, and the field's name. The patterns
+    /// name all fields, so that a new one must be added here.
+    pub(crate) fn flips(&self) -> Vec<(String, Self)> {
+        use crate::seal::flip;
+        type Change = fn(&mut Dose, u32);
+        fn nl(v: &mut Volume, bit: u32) {
+            *v = Volume::from_nanoliters(v.as_nanoliters() ^ (1 << bit));
+        }
+        fn rate(r: &mut FlowRate, bit: u32) {
+            *r = FlowRate::from_nanoliters_per_hour(r.as_nanoliters_per_hour() ^ (1 << bit));
+        }
+        let Self {
+            calibration:
+                Calibration {
+                    stroke: _,
+                    microsteps_per_stroke: _,
+                    counts_per_stroke: _,
+                },
+            bolus_rate: _,
+            counters:
+                Counters {
+                    programmed: _,
+                    encoder_counts: _,
+                },
+            following:
+                Some(Following {
+                    purpose: _,
+                    rate: _,
+                    since_ms: _,
+                    remainder: _,
+                }),
+            owed: _,
+            bolus:
+                Some(BolusRun {
+                    requested: _,
+                    left: _,
+                    delivered: _,
+                    next_at: _,
+                }),
+            step_remainder: _,
+            in_flight:
+                Some(InFlight {
+                    bolus: _,
+                    volume: _,
+                    until: _,
+                }),
+            encoder_seen: _,
+            hour:
+                Commanded {
+                    most: _,
+                    cell_ms: _,
+                    newest: _,
+                    cells: _,
+                },
+            four_hours: _,
+        } = self
+        else {
+            panic!("all that can be under way is under way: {self:?}");
+        };
+        let fields: [(&str, u32, Change); 33] = [
+            ("calibration.stroke", 64, |d, b| {
+                nl(&mut d.calibration.stroke, b);
+            }),
+            ("calibration.microsteps", 32, |d, b| {
+                d.calibration.microsteps_per_stroke ^= 1 << b;
+            }),
+            ("calibration.counts", 32, |d, b| {
+                d.calibration.counts_per_stroke ^= 1 << b;
+            }),
+            ("bolus_rate", 32, |d, b| rate(&mut d.bolus_rate, b)),
+            ("programmed", 64, |d, b| nl(&mut d.counters.programmed, b)),
+            ("encoder_counts", 64, |d, b| {
+                d.counters.encoder_counts ^= 1 << b;
+            }),
+            ("following none", 1, |d, _| d.following = None),
+            ("following.purpose", 1, |d, _| {
+                d.following.as_mut().unwrap().purpose = Purpose::Prime;
+            }),
+            ("following.rate", 32, |d, b| {
+                rate(&mut d.following.as_mut().unwrap().rate, b);
+            }),
+            ("following.since", 64, |d, b| {
+                d.following.as_mut().unwrap().since_ms ^= 1 << b;
+            }),
+            ("following.remainder", 64, |d, b| {
+                d.following.as_mut().unwrap().remainder ^= 1 << b;
+            }),
+            ("owed", 64, |d, b| nl(&mut d.owed, b)),
+            ("bolus none", 1, |d, _| d.bolus = None),
+            ("bolus.requested", 64, |d, b| {
+                nl(&mut d.bolus.as_mut().unwrap().requested, b);
+            }),
+            ("bolus.left", 64, |d, b| {
+                nl(&mut d.bolus.as_mut().unwrap().left, b);
+            }),
+            ("bolus.delivered", 64, |d, b| {
+                nl(&mut d.bolus.as_mut().unwrap().delivered, b);
+            }),
+            ("bolus.next_at", 64, |d, b| {
+                d.bolus.as_mut().unwrap().next_at ^= 1 << b;
+            }),
+            ("step_remainder", 64, |d, b| d.step_remainder ^= 1 << b),
+            ("in_flight none", 1, |d, _| d.in_flight = None),
+            ("in_flight.bolus", 1, |d, _| {
+                d.in_flight.as_mut().unwrap().bolus ^= true;
+            }),
+            ("in_flight.volume", 64, |d, b| {
+                nl(&mut d.in_flight.as_mut().unwrap().volume, b);
+            }),
+            ("in_flight.until", 64, |d, b| {
+                d.in_flight.as_mut().unwrap().until ^= 1 << b;
+            }),
+            ("encoder_seen", 64, |d, b| d.encoder_seen ^= 1 << b),
+            ("hour.most", 64, |d, b| d.hour.most ^= 1 << b),
+            ("hour.cell_ms", 64, |d, b| d.hour.cell_ms ^= 1 << b),
+            ("hour.newest", 64, |d, b| d.hour.newest ^= 1 << b),
+            ("hour.cells", 61, |d, b| flip(&mut d.hour.cells, b)),
+            ("hour.cells again", 61, |d, b| {
+                flip(&mut d.hour.cells, b + 61);
+            }),
+            ("four_hours.most", 64, |d, b| d.four_hours.most ^= 1 << b),
+            ("four_hours.cell_ms", 64, |d, b| {
+                d.four_hours.cell_ms ^= 1 << b;
+            }),
+            ("four_hours.newest", 64, |d, b| {
+                d.four_hours.newest ^= 1 << b;
+            }),
+            ("four_hours.cells", 61, |d, b| {
+                flip(&mut d.four_hours.cells, b);
+            }),
+            ("four_hours.cells again", 61, |d, b| {
+                flip(&mut d.four_hours.cells, b + 61);
+            }),
+        ];
+        let mut out = Vec::new();
+        for (name, bits, change) in fields {
+            for bit in 0..bits {
+                let mut copy = self.clone();
+                change(&mut copy, bit);
+                out.push((format!("dose {name}, bit {bit}"), copy));
+            }
+        }
+        out
+    }
 }
 
 #[cfg(test)]
@@ -305,13 +589,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const WIDE: Limits = Limits {
+        bolus: Volume::from_nanoliters(1_000_000),
+        lockout_ms: 0,
+        max_1h: Volume::from_nanoliters(100_000_000),
+        max_4h: Volume::from_nanoliters(100_000_000),
+        max_24h: Volume::from_nanoliters(100_000_000),
+    };
+
     fn nl(nl: u64) -> Volume {
         Volume::from_nanoliters(nl)
     }
 
     fn dose() -> Dose {
         let rate = FlowRate::from_nanoliters_per_hour(6_000_000);
-        Dose::new(Calibration::default(), rate, Counters::default(), 0)
+        Dose::new(Calibration::default(), &WIDE, rate, 0)
     }
 
     /// Runs the motor ideally until `end_ms`; gives the microsteps told.
@@ -319,7 +611,7 @@ mod tests {
         let (mut steps, mut told) = (*encoder * 4, 0);
         while let Some(at) = dose.next_due().filter(|at| *at <= end_ms) {
             dose.observe(at, *encoder);
-            if let Some(more) = dose.step(at) {
+            if let Some(more) = dose.step(at, at).unwrap() {
                 steps += u64::from(more);
                 told += u64::from(more);
                 *encoder = steps / 4;
@@ -357,7 +649,7 @@ mod tests {
         while let Some(at) = dose.next_due().filter(|at| *at <= 120_000) {
             dose.observe(at, encoder);
             ended = ended.or(dose.take_finished_bolus());
-            if let Some(more) = dose.step(at) {
+            if let Some(more) = dose.step(at, at).unwrap() {
                 encoder += u64::from(more) / 4;
             }
         }
@@ -378,12 +670,63 @@ mod tests {
             FlowRate::from_nanoliters_per_hour(1_000_000),
         );
         dose.observe(3_600_000, 0);
-        let told = dose.step(3_600_000).unwrap();
+        let told = dose.step(3_600_000, 3_600_000).unwrap().unwrap();
         encoder += u64::from(told) / 4;
         assert_eq!(told, 320);
         assert!(run(&mut dose, &mut encoder, 3_601_000) <= 320);
         dose.accrue(3_601_000);
         assert_eq!(dose.counters().programmed, nl(1_000_277));
+    }
+
+    #[test]
+    fn the_limits_of_an_hour_and_of_four_stop_the_motor_by_its_steps_alone() {
+        let narrow = Limits {
+            max_1h: nl(700_000),
+            max_4h: nl(2_400_000),
+            ..WIDE
+        };
+        // Twice the hour's limit; then a rate that only four hours forbid. The encoder shows nothing.
+        for (rate, most) in [(1_400_000, 700_000), (690_000, 2_400_000)] {
+            let bolus_rate = FlowRate::from_nanoliters_per_hour(6_000_000);
+            let mut dose = Dose::new(Calibration::default(), &narrow, bolus_rate, 0);
+            dose.follow(
+                0,
+                Purpose::Therapy,
+                FlowRate::from_nanoliters_per_hour(rate),
+            );
+            let mut told = 0;
+            let stopped = loop {
+                let at = dose.next_due().unwrap();
+                assert!(at < 5 * HOUR_MS, "{rate}");
+                dose.observe(at, 0);
+                match dose.step(at, at) {
+                    Ok(more) => told += u64::from(more.unwrap_or(0)),
+                    Err(fault) => break fault,
+                }
+            };
+            assert_eq!(stopped, Fault::Limit);
+            let given = told * 50_000 / 3_200;
+            assert!((most..=most * 61 / 60 + 55_000).contains(&given), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_program_at_its_limit_for_a_day_is_left_alone() {
+        let narrow = Limits {
+            max_1h: nl(6_000_000),
+            max_4h: nl(24_000_000),
+            ..WIDE
+        };
+        let bolus_rate = FlowRate::from_nanoliters_per_hour(6_000_000);
+        let mut dose = Dose::new(Calibration::default(), &narrow, bolus_rate, 0);
+        dose.follow(
+            0,
+            Purpose::Therapy,
+            FlowRate::from_nanoliters_per_hour(6_000_000),
+        );
+        let mut encoder = 0;
+        run(&mut dose, &mut encoder, 24 * HOUR_MS);
+        assert!(encoder > 24 * 6_000_000 / 50_000 * 800 - 160, "{encoder}");
     }
 
     proptest! {
@@ -398,7 +741,7 @@ mod tests {
                 dose.follow(now, Purpose::Therapy, FlowRate::from_nanoliters_per_hour(rate));
                 while let Some(at) = dose.next_due().filter(|at| *at <= now + ms) {
                     reported += dose.observe(at, encoder).as_nanoliters();
-                    if let Some(more) = dose.step(at) {
+                    if let Some(more) = dose.step(at, at).unwrap() {
                         encoder += u64::from(more) / 4 * slip / 7;
                     }
                 }

@@ -6,11 +6,12 @@
 //!
 //! In reading order: [`provision`] is what the pump is given before a trial, [`program`] says what
 //! to infuse when, [`dose`] turns it into motor steps, [`window`] holds the limits of boluses,
-//! [`motion`] holds each command against the encoder, [`supervisor`] watches it by itself, [`keypad`], [`score`] and [`prompt`] listen to the
-//! patient, [`alarms`] holds the conditions. [`journal`], [`ratchet`], [`settings`] and [`ledger`]
+//! [`motion`] holds each command against the encoder, [`supervisor`] watches it by itself,
+//! [`keypad`], [`score`] and [`prompt`] listen to the patient, [`alarms`] holds the conditions. [`journal`], [`ratchet`], [`settings`] and [`ledger`]
 //! make what happened last, and `recall` reads it after a start. [`pump`] puts it together:
 //! `start` begins, `patient` and `watch` are what it does about keys and sensors, and [`acts`] is
-//! what a clinician may do. [`watchdog`] says when all of it makes progress. [`face`] and [`texts`] are what people see. [`mod@line`] is the serial
+//! what a clinician may do. `sound` looks each time whether the delivery data in RAM are as they
+//! were left, and [`watchdog`] says when all of it makes progress. [`face`] and [`texts`] are what people see. [`mod@line`] is the serial
 //! line, which reads the pump and cannot change it.
 //!
 //! Invariants: an event is in the journal before its tick is shown; no message from outside
@@ -38,7 +39,9 @@ pub mod pump;
 pub mod ratchet;
 mod recall;
 pub mod score;
+mod seal;
 pub mod settings;
+mod sound;
 mod start;
 pub mod supervisor;
 pub mod texts;

@@ -28,7 +28,7 @@ pub enum Moved {
 }
 
 /// The motor's commands against the encoder, in counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Motion {
     counts_per_stroke: u64,
     microsteps_per_stroke: u64,

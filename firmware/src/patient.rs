@@ -90,6 +90,10 @@ impl<B: Board> Pump<B> {
     /// Every press has an answer in the journal and on the face.
     fn ask_for_bolus(&mut self) {
         self.observe();
+        if self.halted || self.windows.damaged() {
+            self.halt();
+            return;
+        }
         self.look();
         let decision = self.decide_bolus();
         if let BolusDecision::Granted { .. } = decision {

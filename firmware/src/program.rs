@@ -14,7 +14,7 @@ const DAY_MS: u64 = 86_400_000;
 const MINUTE_MS: u64 = 60_000;
 
 /// From here on, this rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DayPart {
     /// Minutes after local midnight.
     pub from_min: u16,
@@ -23,7 +23,7 @@ pub struct DayPart {
 }
 
 /// Rates by part of the day; the last part goes on over midnight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Program {
     parts: [DayPart; PARTS_MAX],
     count: u8,
@@ -48,7 +48,7 @@ impl core::fmt::Display for Error {
 }
 
 /// The pump's own clock related to its ticks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LocalClock {
     /// Local milliseconds since 1970 at tick 0.
     local_at_zero_ms: i64,

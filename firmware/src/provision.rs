@@ -48,7 +48,7 @@ pub struct Provision {
 }
 
 /// Limits of delivery that nobody can pass at the pump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Most in one patient bolus.
     pub bolus: Volume,
@@ -63,7 +63,7 @@ pub struct Limits {
 }
 
 /// How motor steps, encoder counts and volume belong together: rational, never rounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Calibration {
     /// Volume of one pump stroke, one turn of the mechanism.
     pub stroke: Volume,

@@ -20,6 +20,7 @@ use crate::provision::Provision;
 use crate::recall::REPORT_MS;
 use crate::score::ScoreEntry;
 use crate::settings::{Settings, SettingsStore};
+use crate::sound::Sums;
 use crate::supervisor::Supervisor;
 use crate::texts::Message;
 use crate::watch::{LOOK_MS, StopsByAlarm};
@@ -107,6 +108,8 @@ pub struct Pump<B> {
     pub(crate) saved_at: Option<u64>,
     pub(crate) watchdog: Watchdog,
     pub(crate) stops: StopsByAlarm,
+    pub(crate) sums: Sums,
+    pub(crate) halted: bool,
 }
 
 impl<B: Board> Pump<B> {
@@ -116,9 +119,21 @@ impl<B: Board> Pump<B> {
     /// [`Refused`], for an act that was not done. Other inputs are never refused.
     pub fn handle(&mut self, tick_ms: u64, input: Input) -> Result<(), Refused> {
         self.handle_time(tick_ms);
-        if self.closed {
+        if self.closed && !self.halted {
             return match input {
                 Input::Act(_) => Err(Refused::Closed),
+                Input::Key { .. } | Input::Sensors | Input::PowerFailing => Ok(()),
+            };
+        }
+        let done = self.take(input);
+        self.seal();
+        done
+    }
+
+    fn take(&mut self, input: Input) -> Result<(), Refused> {
+        if self.halted {
+            return match input {
+                Input::Act(_) => Err(Refused::Condition(AlarmCode::SupervisorStop)),
                 Input::Key { .. } | Input::Sensors | Input::PowerFailing => Ok(()),
             };
         }
@@ -131,12 +146,16 @@ impl<B: Board> Pump<B> {
             }
             Input::Sensors => {
                 self.observe();
-                self.look();
+                if !self.halted {
+                    self.look();
+                }
                 Ok(())
             }
             Input::PowerFailing => {
                 self.observe();
-                self.report();
+                if !self.halted {
+                    self.report();
+                }
                 Ok(())
             }
             Input::Act(act) => self.act(act),
@@ -146,28 +165,41 @@ impl<B: Board> Pump<B> {
     /// Time passed: does what is due up to this tick. A tick before the last one is that one.
     pub fn handle_time(&mut self, tick_ms: u64) {
         let tick_ms = tick_ms.max(self.now);
+        if !self.is_sound() {
+            self.now = tick_ms;
+            return;
+        }
         if self.closed {
             self.now = tick_ms;
             self.note_progress();
             return;
         }
+        let mut worked = false;
         if tick_ms - self.now > STANDSTILL_MS.max(2 * LOOK_MS) {
             self.now = tick_ms;
             self.stand_still();
+            worked = true;
         }
         loop {
             let due = self.next_wake();
-            if due > tick_ms || self.closed {
+            if due > tick_ms || self.closed || self.halted {
                 break;
             }
             self.now = due.max(self.now);
             self.step();
+            worked = true;
         }
         self.now = tick_ms;
+        if worked {
+            self.seal();
+        }
         self.note_progress();
     }
 
     fn note_progress(&mut self) {
+        if self.halted {
+            return;
+        }
         if self.closed || self.dose.next_due().is_none_or(|at| at > self.now) {
             self.watchdog.note(Part::Dose);
         }
@@ -192,7 +224,7 @@ impl<B: Board> Pump<B> {
     /// When `handle_time` is next due; at least each minute while the trial is open. May change
     /// with each call.
     pub fn next_wake(&self) -> u64 {
-        if self.closed {
+        if self.closed || self.halted {
             return u64::MAX;
         }
         let dues = [
@@ -221,13 +253,23 @@ impl<B: Board> Pump<B> {
     /// All that may be due now. What stops delivery comes before what delivers.
     fn step(&mut self) {
         self.observe();
+        if self.halted {
+            return;
+        }
         if self.now >= self.look_at || self.dose.following().is_some() {
             self.look();
         }
         self.begin_day_part();
-        if let Some(microsteps) = self.dose.step(self.now) {
-            self.motion.tell(microsteps);
-            self.board.motor_advance(microsteps);
+        match self.dose.step(self.now, self.known_ms()) {
+            Ok(Some(microsteps)) => {
+                self.motion.tell(microsteps);
+                self.board.motor_advance(microsteps);
+            }
+            Ok(None) => {}
+            Err(fault) => self.take_fault(fault),
+        }
+        if self.halted {
+            return;
         }
         self.end_bolus();
         let stroke = self.dose.strokes() > self.reported.strokes;
@@ -252,7 +294,7 @@ impl<B: Board> Pump<B> {
     /// Nobody called for minutes: what was infused meanwhile, if anything, is not known.
     fn stand_still(&mut self) {
         self.observe();
-        if self.dose.following().is_some() {
+        if !self.halted && self.dose.following().is_some() {
             self.latch();
         }
     }

@@ -8,7 +8,7 @@
 
 use crate::alarms::{Alarms, Change};
 use crate::board::{Board, NvError};
-use crate::dose::Counters;
+use crate::dose::{Counters, Dose};
 use crate::journal::{Entry, Journal};
 use crate::provision::{Calibration, Provision};
 use crate::supervisor::Supervisor;
@@ -62,13 +62,20 @@ pub(crate) struct Recall {
     last: Option<Head>,
 }
 
+/// The two that hold limits of their own and are told what was delivered before.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) dose: Dose,
+    pub(crate) supervisor: Supervisor,
+}
+
 impl Recall {
-    /// Reads the whole journal; also tells the supervisor what its hour holds.
+    /// Reads the whole journal; also tells dose and supervisor what their hours hold.
     pub(crate) fn read<B: Board>(
         board: &B,
         journal: &Journal,
         provision: &Provision,
-        supervisor: &mut Supervisor,
+        pair: &mut Pair,
     ) -> Result<Self, NvError> {
         let mut recall = Self {
             calibration: provision.calibration,
@@ -88,13 +95,13 @@ impl Recall {
             unreadable: 0,
             last: None,
         };
-        let damage = journal.for_each(board, |entry| recall.take(entry, supervisor))?;
+        let damage = journal.for_each(board, |entry| recall.take(entry, pair))?;
         recall.unreadable = damage.unreadable;
-        recall.count_unknown(supervisor);
+        recall.count_unknown(pair);
         Ok(recall)
     }
 
-    fn take(&mut self, entry: &Entry, supervisor: &mut Supervisor) {
+    fn take(&mut self, entry: &Entry, pair: &mut Pair) {
         let head = entry.head;
         let before = self.last.filter(|b| b.boot == head.boot);
         let passed = before.map_or(0, |b| head.tick_ms.saturating_sub(b.tick_ms));
@@ -107,7 +114,7 @@ impl Recall {
             return;
         };
         match body {
-            Body::PoweredOn(_) => self.count_unknown(supervisor),
+            Body::PoweredOn(_) => self.count_unknown(pair),
             Body::InfusionStarted(started) => {
                 let rate = FlowRate::from_nanoliters_per_hour(started.programmed_nl_per_h);
                 self.infusing = Some((started.purpose, rate));
@@ -121,7 +128,7 @@ impl Recall {
                 let rate = FlowRate::from_nanoliters_per_hour(changed.programmed_nl_per_h);
                 self.infusing = self.infusing.map(|(purpose, _)| (purpose, rate));
             }
-            Body::Delivered(counters) => self.take_delivered(&counters, supervisor),
+            Body::Delivered(counters) => self.take_delivered(&counters, pair),
             Body::BolusRequested(request) => {
                 if let BolusDecision::Granted { requested_nl } = request.decision {
                     self.last_grant_known_ms = Some(self.known_ms);
@@ -165,7 +172,7 @@ impl Recall {
         }
     }
 
-    fn take_delivered(&mut self, counters: &Delivered, supervisor: &mut Supervisor) {
+    fn take_delivered(&mut self, counters: &Delivered, pair: &mut Pair) {
         let delivered = Volume::from_nanoliters(counters.delivered_nl);
         // Where the ring turned over, the first counters only say where the next ones begin.
         let before = self.delivered.replace(delivered);
@@ -185,7 +192,7 @@ impl Recall {
         }
         let to_patient = !matches!(self.infusing, Some((Purpose::Prime | Purpose::Purge, _)));
         if to_patient {
-            self.count(more, supervisor);
+            self.count(more, pair);
         }
     }
 
@@ -199,13 +206,15 @@ impl Recall {
         self.infusing = (asked > 0).then_some((Purpose::Therapy, rate));
     }
 
-    fn count(&mut self, volume: Volume, supervisor: &mut Supervisor) {
+    fn count(&mut self, volume: Volume, pair: &mut Pair) {
         self.windows.add(self.known_ms, volume);
-        supervisor.recall(self.known_ms, volume.as_nanoliters());
+        pair.dose.recall(self.known_ms, volume);
+        pair.supervisor
+            .recall(self.known_ms, volume.as_nanoliters());
     }
 
     /// Power failed while infusing: the most that left the pump after the last counters.
-    fn count_unknown(&mut self, supervisor: &mut Supervisor) {
+    fn count_unknown(&mut self, pair: &mut Pair) {
         let Some((Purpose::Therapy, rate)) = self.infusing else {
             return;
         };
@@ -215,7 +224,7 @@ impl Recall {
         });
         let group = self.calibration.stroke.as_nanoliters() / 10;
         let most = basal.as_nanoliters() + group + of_bolus;
-        self.count(Volume::from_nanoliters(most), supervisor);
+        self.count(Volume::from_nanoliters(most), pair);
     }
 }
 

@@ -12,7 +12,7 @@ use protocol::units::{Concentration, Volume};
 use serde::{Deserialize, Serialize};
 
 /// The settings now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Settings {
     /// Rates by day-part.
     pub program: Program,

@@ -13,9 +13,10 @@ use crate::prompt::Prompts;
 use crate::provision::Provision;
 use crate::pump::{Pump, Reported, VERSION};
 use crate::ratchet::Ratchet;
-use crate::recall::{Closing, Recall};
+use crate::recall::{Closing, Pair, Recall};
 use crate::score::ScoreEntry;
 use crate::settings::{Settings, SettingsStore};
+use crate::sound::Sums;
 use crate::supervisor::Supervisor;
 use crate::watch::{LOOK_MS, StopsByAlarm, WATCHDOG_PART};
 use crate::watchdog::Watchdog;
@@ -126,17 +127,11 @@ impl<B: Board> Pump<B> {
             store,
             settings,
             recall,
-            supervisor,
+            pair: Pair { dose, supervisor },
         } = parts;
         let own_clock = board.own_clock_utc_ms();
         let clock = own_clock.map(|utc| LocalClock::new(tick0, utc, settings.offset_min));
         let encoder = board.encoder();
-        let dose = Dose::new(
-            provision.calibration,
-            provision.bolus_rate,
-            recall.counters,
-            encoder,
-        );
         let first_prompt = ledger.boot().saturating_mul(PROMPTS_A_BOOT);
         let reported = Reported {
             at_ms: tick0,
@@ -176,7 +171,10 @@ impl<B: Board> Pump<B> {
             saved_at: None,
             watchdog: Watchdog::default(),
             stops: StopsByAlarm::default(),
+            sums: Sums::default(),
+            halted: false,
         };
+        pump.seal();
         if !pump.board.watchdog_test() {
             pump.failed_parts |= WATCHDOG_PART;
         }
@@ -191,6 +189,7 @@ impl<B: Board> Pump<B> {
         if recall.closing == Closing::Unsigned {
             pump.checkpoint();
             pump.closed = true;
+            pump.seal();
             return pump;
         }
         if let Some(bolus) = recall.bolus {
@@ -206,6 +205,7 @@ impl<B: Board> Pump<B> {
         }
         pump.after_start();
         pump.checkpoint();
+        pump.seal();
         pump
     }
 }
@@ -216,7 +216,7 @@ struct Parts {
     store: SettingsStore,
     settings: Settings,
     recall: Recall,
-    supervisor: Supervisor,
+    pair: Pair,
 }
 
 impl Parts {
@@ -237,8 +237,17 @@ impl Parts {
         let journal = Journal::recover(board, salt)?;
         let (store, settings) = SettingsStore::load(board, salt, journal.last_seq())?;
         let encoder = board.encoder();
-        let mut supervisor = Supervisor::new(provision, tick0, encoder);
-        let recall = Recall::read(board, &journal, provision, &mut supervisor)?;
+        let mut pair = Pair {
+            dose: Dose::new(
+                provision.calibration,
+                &provision.limits,
+                provision.bolus_rate,
+                encoder,
+            ),
+            supervisor: Supervisor::new(provision, tick0, encoder),
+        };
+        let recall = Recall::read(board, &journal, provision, &mut pair)?;
+        pair.dose.go_on_from(recall.counters);
         let ledger = if recall.closing == Closing::Closed {
             Ledger::closed(journal, ratchet, genesis)
         } else {
@@ -249,7 +258,7 @@ impl Parts {
             store,
             settings: settings.unwrap_or_else(|| Settings::of(provision)),
             recall,
-            supervisor,
+            pair,
         })
     }
 }

@@ -1,16 +1,17 @@
 //! A second pair of eyes: expects volume from the rates it is told, measures it by the encoder,
-//! and stops the pump where the two disagree or an hour's ceiling is passed.
+//! and stops the pump where the two disagree or the ceiling of an hour or of four is passed.
 //!
-//! It has an integrator, a counter and an hour of its own, and shares no state and no arithmetic
+//! It has an integrator, a counter and hours of its own, and shares no state and no arithmetic
 //! with [`crate::dose`]. It compares over epochs of ten to twenty pump strokes, so that an error must happen
 //! within an epoch to count: more than one stroke too much stops the pump, more than two too
 //! little is an alarm.
 
 use crate::provision::Provision;
+use crate::seal::Coded;
 
 const MS_PER_HOUR: u128 = 3_600_000;
 const MS_PER_MINUTE: u64 = 60_000;
-/// Minutes of an hour, and the one that is not over.
+/// Parts of a span, and the one that is not over.
 const CELLS: usize = 61;
 /// Strokes after which both integrators begin anew.
 const EPOCH_STROKES: u128 = 10;
@@ -22,8 +23,10 @@ pub enum Verdict {
     Agrees,
     /// More than one stroke more than expected: stop, latched.
     Over,
-    /// More in an hour than its ceiling: stop, latched.
+    /// More in an hour, or in four, than its ceiling: stop, latched.
     Ceiling,
+    /// What was measured before can no longer be read: stop, latched.
+    Damaged,
     /// More than two strokes less than expected.
     Under,
     /// A stroke came after [`Verdict::Under`].
@@ -31,11 +34,10 @@ pub enum Verdict {
 }
 
 /// The integrators. Volumes are in nanolitres times milliseconds an hour, or in counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Supervisor {
     stroke_nl: u64,
     counts_per_stroke: u64,
-    ceiling_nl: u64,
     expected: u128,
     counts: u64,
     rate_nl_per_h: u32,
@@ -45,21 +47,20 @@ pub struct Supervisor {
     encoder_before: u64,
     under: bool,
     counts_since_under: u64,
-    minute: u64,
-    hour: [u64; CELLS],
+    hour: Measured,
+    four_hours: Measured,
 }
 
 impl Supervisor {
     /// Nothing expected yet. `encoder` is its present reading.
     pub fn new(provision: &Provision, tick_ms: u64, encoder: u64) -> Self {
         let (calibration, limits) = (&provision.calibration, &provision.limits);
+        let stroke_nl = calibration.stroke.as_nanoliters();
+        let measured =
+            |most_nl, cell_min| Measured::new(most_nl, stroke_nl, cell_min * MS_PER_MINUTE);
         Self {
             stroke_nl: calibration.stroke.as_nanoliters().max(1),
             counts_per_stroke: u64::from(calibration.counts_per_stroke.max(1)),
-            ceiling_nl: limits
-                .max_1h
-                .as_nanoliters()
-                .saturating_add(calibration.stroke.as_nanoliters()),
             expected: 0,
             counts: 0,
             rate_nl_per_h: 0,
@@ -69,8 +70,8 @@ impl Supervisor {
             encoder_before: encoder,
             under: false,
             counts_since_under: 0,
-            minute: 0,
-            hour: [0; CELLS],
+            hour: measured(limits.max_1h.as_nanoliters(), 1),
+            four_hours: measured(limits.max_4h.as_nanoliters(), 4),
         }
     }
 
@@ -123,12 +124,17 @@ impl Supervisor {
         self.encoder_before = encoder;
         self.counts = self.counts.saturating_add(more);
         if to_patient {
-            self.add_to_hour(known_ms, self.nl_of(more).div_ceil(MS_PER_HOUR));
+            self.add(known_ms, self.nl_of(more).div_ceil(MS_PER_HOUR));
         }
         let stroke = u128::from(self.stroke_nl) * MS_PER_HOUR;
         let measured = self.nl_of(self.counts);
-        if to_patient && more > 0 && self.hour.iter().sum::<u64>() > self.ceiling_nl {
-            return Verdict::Ceiling;
+        match (self.hour.passed(), self.four_hours.passed()) {
+            (None, _) | (_, None) => return Verdict::Damaged,
+            (Some(hour), Some(four_hours)) => {
+                if to_patient && more > 0 && (hour || four_hours) {
+                    return Verdict::Ceiling;
+                }
+            }
         }
         if measured > self.expected.saturating_add(stroke) {
             self.begin_epoch();
@@ -167,36 +173,160 @@ impl Supervisor {
         Verdict::Agrees
     }
 
-    /// Delivered before this start, for the hour's ceiling.
+    /// Delivered before this start, for the ceilings.
     pub fn recall(&mut self, known_ms: u64, nl: u64) {
-        self.add_to_hour(known_ms, u128::from(nl));
+        self.add(known_ms, u128::from(nl));
+    }
+
+    fn add(&mut self, known_ms: u64, nl: u128) {
+        let nl = u64::try_from(nl).unwrap_or(u64::MAX);
+        self.hour.add(known_ms, nl);
+        self.four_hours.add(known_ms, nl);
     }
 
     fn nl_of(&self, counts: u64) -> u128 {
         u128::from(counts) * u128::from(self.stroke_nl) * MS_PER_HOUR
             / u128::from(self.counts_per_stroke)
     }
+}
 
-    fn add_to_hour(&mut self, known_ms: u64, nl: u128) {
-        let minute = known_ms / MS_PER_MINUTE;
+/// Measured volume of a span of known time, in parts. The part that is not over makes the span
+/// longer than it should be by up to a sixtieth; the ceiling allows for that, and for a stroke.
+#[derive(Clone, Debug)]
+struct Measured {
+    ceiling_nl: u64,
+    cell_ms: u64,
+    newest: u64,
+    cells: [Coded; CELLS],
+}
+
+/// Its cells carry a code of their own.
+impl core::hash::Hash for Measured {
+    fn hash<H: core::hash::Hasher>(&self, sum: &mut H) {
+        (self.ceiling_nl, self.cell_ms, self.newest).hash(sum);
+    }
+}
+
+impl Measured {
+    fn new(most_nl: u64, stroke_nl: u64, cell_ms: u64) -> Self {
+        Self {
+            ceiling_nl: most_nl
+                .saturating_add(stroke_nl)
+                .saturating_add(most_nl.div_ceil(60)),
+            cell_ms,
+            newest: 0,
+            cells: [Coded::ZERO; CELLS],
+        }
+    }
+
+    /// Whether the ceiling is passed; `None` where a part can no longer be read.
+    fn passed(&self) -> Option<bool> {
+        let parts = self.cells.iter().map(|cell| cell.get().map(u64::from));
+        let sum: u64 = parts.sum::<Option<u64>>()?;
+        Some(sum > self.ceiling_nl)
+    }
+
+    fn add(&mut self, known_ms: u64, nl: u64) {
+        let now = known_ms / self.cell_ms;
         let cells = u64::try_from(CELLS).unwrap_or(u64::MAX);
-        let first = minute.saturating_sub(cells).max(self.minute) + 1;
-        for skipped in first..=minute.max(self.minute) {
-            if let Some(cell) = usize::try_from(skipped % cells)
-                .ok()
-                .and_then(|c| self.hour.get_mut(c))
-            {
-                *cell = 0;
+        let first = now.saturating_sub(cells).max(self.newest) + 1;
+        for skipped in first..=now {
+            if let Some(cell) = self.cell(skipped) {
+                *cell = Coded::ZERO;
             }
         }
-        self.minute = self.minute.max(minute);
-        let nl = u64::try_from(nl).unwrap_or(u64::MAX);
-        if let Some(cell) = usize::try_from(self.minute % cells)
-            .ok()
-            .and_then(|c| self.hour.get_mut(c))
+        self.newest = self.newest.max(now);
+        // What cannot be read stays so until it is asked for.
+        if let Some(cell) = self.cell(self.newest)
+            && let Some(before) = cell.get()
         {
-            *cell = cell.saturating_add(nl);
+            *cell = Coded::new(u64::from(before).saturating_add(nl));
         }
+    }
+
+    fn cell(&mut self, number: u64) -> Option<&mut Coded> {
+        let cells = u64::try_from(CELLS).unwrap_or(u64::MAX);
+        let place = usize::try_from(number % cells).ok()?;
+        self.cells.get_mut(place)
+    }
+}
+
+#[cfg(test)]
+impl Supervisor {
+    /// Copies of this, each with one bit of one field wrong, and the field's name. The pattern
+    /// names all fields, so that a new one must be added here.
+    pub(crate) fn flips(&self) -> Vec<(String, Self)> {
+        use crate::seal::flip;
+        type Change = fn(&mut Supervisor, u32);
+        let Self {
+            stroke_nl: _,
+            counts_per_stroke: _,
+            expected: _,
+            counts: _,
+            rate_nl_per_h: _,
+            bolus_nl_per_h: _,
+            bolus_left: _,
+            at_ms: _,
+            encoder_before: _,
+            under: _,
+            counts_since_under: _,
+            hour:
+                Measured {
+                    ceiling_nl: _,
+                    cell_ms: _,
+                    newest: _,
+                    cells: _,
+                },
+            four_hours: _,
+        } = self;
+        let fields: [(&str, u32, Change); 21] = [
+            ("stroke_nl", 64, |s, b| s.stroke_nl ^= 1 << b),
+            ("counts_per_stroke", 64, |s, b| {
+                s.counts_per_stroke ^= 1 << b;
+            }),
+            ("expected", 128, |s, b| s.expected ^= 1 << b),
+            ("counts", 64, |s, b| s.counts ^= 1 << b),
+            ("rate", 32, |s, b| s.rate_nl_per_h ^= 1 << b),
+            ("bolus rate", 32, |s, b| s.bolus_nl_per_h ^= 1 << b),
+            ("bolus_left", 128, |s, b| s.bolus_left ^= 1 << b),
+            ("at_ms", 64, |s, b| s.at_ms ^= 1 << b),
+            ("encoder_before", 64, |s, b| s.encoder_before ^= 1 << b),
+            ("under", 1, |s, _| s.under ^= true),
+            ("counts_since_under", 64, |s, b| {
+                s.counts_since_under ^= 1 << b;
+            }),
+            ("hour.ceiling", 64, |s, b| s.hour.ceiling_nl ^= 1 << b),
+            ("hour.cell_ms", 64, |s, b| s.hour.cell_ms ^= 1 << b),
+            ("hour.newest", 64, |s, b| s.hour.newest ^= 1 << b),
+            ("hour.cells", 61, |s, b| flip(&mut s.hour.cells, b)),
+            ("hour.cells again", 61, |s, b| {
+                flip(&mut s.hour.cells, b + 61);
+            }),
+            ("four_hours.ceiling", 64, |s, b| {
+                s.four_hours.ceiling_nl ^= 1 << b;
+            }),
+            ("four_hours.cell_ms", 64, |s, b| {
+                s.four_hours.cell_ms ^= 1 << b;
+            }),
+            ("four_hours.newest", 64, |s, b| {
+                s.four_hours.newest ^= 1 << b;
+            }),
+            ("four_hours.cells", 61, |s, b| {
+                flip(&mut s.four_hours.cells, b);
+            }),
+            ("four_hours.cells again", 61, |s, b| {
+                flip(&mut s.four_hours.cells, b + 61);
+            }),
+        ];
+        let mut out = Vec::new();
+        for (name, bits, change) in fields {
+            for bit in 0..bits {
+                let mut copy = self.clone();
+                change(&mut copy, bit);
+                out.push((format!("supervisor {name}, bit {bit}"), copy));
+            }
+        }
+        out
     }
 }
 
@@ -309,13 +439,26 @@ mod tests {
     fn the_ceiling_of_an_hour_holds_also_where_all_was_programmed() {
         let mut supervisor = supervisor();
         supervisor.expect_rate(0, 600_000);
-        supervisor.recall(0, 450_001);
+        supervisor.recall(0, 466_668);
         let found = (1..=60u64).find_map(|minute| {
             let now = minute * 60_000;
             let verdict = supervisor.observe(now, now, minute * 160, true);
             (verdict != Verdict::Agrees).then_some((minute, verdict))
         });
         assert_eq!(found, Some((60, Verdict::Ceiling)));
+    }
+
+    #[test]
+    fn the_ceiling_of_four_hours_holds_where_each_hour_is_within_its_own() {
+        let mut supervisor = supervisor();
+        supervisor.expect_rate(0, 900_000);
+        let found = (1..=300u64).find_map(|minute| {
+            let now = minute * 60_000;
+            let verdict = supervisor.observe(now, now, minute * 240, true);
+            (verdict != Verdict::Agrees).then_some((minute, verdict))
+        });
+        // 3 mL, a sixtieth and a stroke are 3.1 mL: 206.7 minutes.
+        assert_eq!(found, Some((207, Verdict::Ceiling)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use crate::alarms::{Change, by_sensors, forbids, priority_of};
 use crate::board::{Board, Sensors};
+use crate::dose::Fault;
 use crate::motion::Moved;
 use crate::pump::Pump;
 use crate::recall::ends_with_start;
@@ -25,7 +26,7 @@ pub(crate) const WATCHDOG_PART: u8 = 1 << 4;
 const VITAL_PARTS: u8 = 0b11_1100;
 
 /// When conditions last stopped delivery.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 pub(crate) struct StopsByAlarm([Option<u64>; STOPS]);
 
 impl StopsByAlarm {
@@ -69,6 +70,10 @@ impl<B: Board> Pump<B> {
             Verdict::Ceiling => self.latch(),
             Verdict::Under => self.set_alarm(AlarmCode::UnderDelivery, true),
             Verdict::UnderEnds => self.set_alarm(AlarmCode::UnderDelivery, false),
+            Verdict::Damaged => {
+                self.halt();
+                return;
+            }
         }
         match self.motion.observe(self.now, encoder) {
             Moved::AsTold => {}
@@ -78,6 +83,14 @@ impl<B: Board> Pump<B> {
             }
             Moved::TooLittle => self.set_alarm(AlarmCode::UnderDelivery, true),
             Moved::Again => self.set_alarm(AlarmCode::UnderDelivery, false),
+        }
+    }
+
+    /// The dose refused to command more.
+    pub(crate) fn take_fault(&mut self, fault: Fault) {
+        match fault {
+            Fault::Limit => self.latch(),
+            Fault::Damaged => self.halt(),
         }
     }
 
@@ -143,7 +156,7 @@ impl<B: Board> Pump<B> {
         }
     }
 
-    fn tell(&mut self, change: Change) {
+    pub(crate) fn tell(&mut self, change: Change) {
         let what = match change.code {
             AlarmCode::ReservoirLow => Some(ReservoirChange::Low),
             AlarmCode::ReservoirEmpty => Some(ReservoirChange::Empty),

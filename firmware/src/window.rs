@@ -10,6 +10,7 @@
 //! which the pump was off does not pass here: what was delivered before stays in its windows.
 
 use crate::provision::Limits;
+use crate::seal::Coded;
 use protocol::units::{FlowRate, HOUR_MS, Volume};
 
 const MINUTE_MS: u64 = 60_000;
@@ -22,14 +23,14 @@ const AHEAD_MIN: u64 = 24 * 60;
 #[derive(Clone, Debug)]
 pub struct Windows {
     newest: u64,
-    nl: [u32; MINUTES],
+    nl: [Coded; MINUTES],
 }
 
 impl Default for Windows {
     fn default() -> Self {
         Self {
             newest: 0,
-            nl: [0; MINUTES],
+            nl: [Coded::ZERO; MINUTES],
         }
     }
 }
@@ -38,21 +39,23 @@ impl Windows {
     /// This volume was delivered at this moment of known time, which does not fall.
     pub fn add(&mut self, known_ms: u64, volume: Volume) {
         self.advance(known_ms / MINUTE_MS);
-        let more = u32::try_from(volume.as_nanoliters()).unwrap_or(u32::MAX);
         let place = place(self.newest);
-        if let Some(cell) = self.nl.get_mut(place) {
-            *cell = cell.saturating_add(more);
+        // What cannot be read stays so, and is found by `damaged`.
+        if let Some(cell) = self.nl.get_mut(place)
+            && let Some(before) = cell.get()
+        {
+            *cell = Coded::new(u64::from(before).saturating_add(volume.as_nanoliters()));
         }
     }
 
     fn advance(&mut self, minute: u64) {
         let steps = minute.saturating_sub(self.newest);
         if steps >= all_minutes() {
-            self.nl.fill(0);
+            self.nl.fill(Coded::ZERO);
         } else {
             for skipped in self.newest + 1..=minute {
                 if let Some(cell) = self.nl.get_mut(place(skipped)) {
-                    *cell = 0;
+                    *cell = Coded::ZERO;
                 }
             }
         }
@@ -63,7 +66,24 @@ impl Windows {
         if minute > self.newest || self.newest - minute >= all_minutes() {
             return 0;
         }
-        self.nl.get(place(minute)).map_or(0, |nl| u64::from(*nl))
+        let cell = self.nl.get(place(minute));
+        // A minute that cannot be read is full.
+        cell.map_or(0, |nl| u64::from(nl.get().unwrap_or(Coded::MAX)))
+    }
+
+    /// Whether a minute can no longer be read.
+    pub(crate) fn damaged(&self) -> bool {
+        self.nl.iter().any(|cell| cell.get().is_none())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn flip(&mut self, number: u32) {
+        crate::seal::flip(&mut self.nl, number);
+    }
+
+    /// The newest minute, for the seal of what is small.
+    pub(crate) fn newest(&self) -> u64 {
+        self.newest
     }
 
     /// Delivered in the last `span_min` minutes and the one that is not over.
