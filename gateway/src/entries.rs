@@ -1,8 +1,12 @@
 //! What people add: checked, then a fact of the gateway's chain with who and when.
 
+use crate::bedside::BedParts;
+use crate::gateway::lock;
 use protocol::bedside::{Fact, Observation, Rescue, ScoreEntry, observation_range};
 use protocol::text;
+use protocol::time::Now;
 use protocol::topics::{Entry, EntryCommand};
+use std::sync::atomic::Ordering;
 
 /// Why an entry is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -174,6 +178,42 @@ fn checked(value: &str, what: &'static str, most: usize) -> Result<String, Refus
     } else {
         Err(Refused::Text(what, most))
     }
+}
+
+/// Stores an entry in the gateway's chain; the same entry again is answered, not added.
+///
+/// # Errors
+/// Why it is refused, for people; nothing is stored then.
+pub fn add_entry(
+    bed: &BedParts,
+    now: Now,
+    command: &EntryCommand,
+    speed: u32,
+) -> Result<String, String> {
+    let (name, trial) = (&bed.config.bed, &bed.config.trial);
+    let fact = fact_of(command, name, trial, now.utc.as_unix_millis(), speed)
+        .map_err(|e| e.to_string())?;
+    let mut own = lock(&bed.own);
+    if lock(&bed.view).entries.contains(&command.entry_id) {
+        return Ok("stored before".into());
+    }
+    let chain = own
+        .as_mut()
+        .ok_or("the pump of this trial was not heard yet")?;
+    let row = chain
+        .add(&bed.store, now.utc, &fact)
+        .map_err(|e| e.to_string())?;
+    let (source, seq) = (chain.source().to_owned(), chain.seq());
+    {
+        let mut view = lock(&bed.view);
+        view.entries.insert(command.entry_id.clone());
+        view.last_entry_at = Some(now.uptime);
+        bed.news.store(true, Ordering::Relaxed);
+        view.bed.handle_fact(now.utc, row.seq, &fact);
+    }
+    drop(own);
+    bed.note_stored(now.uptime, &source, seq);
+    Ok(format!("{}:{}:{}", row.source, row.boot, row.seq))
 }
 
 #[cfg(test)]

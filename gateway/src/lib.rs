@@ -1,30 +1,38 @@
 //! The bedside box, the embedded broker and the ward's recorder.
 //!
-//! Bytes come from the pump's line ([`serial`], `line`), are made durable ([`store`]) and only then
-//! acknowledged and shown; what waits for a receipt is published ([`outbox`], `publisher`) to any
-//! MQTT 5 broker ([`mqtt`] is the only file that knows MQTT, [`broker`] the embedded one), where
-//! the [`recorder`] makes it durable again and says so. [`bed`] is a bed as it is now, [`alarms`]
-//! what is wrong with it, [`own_chain`] what the gateway itself says, [`entries`] what people say.
-//! [`clock`] is the only file that reads a clock, [`key_files`] the only one that keeps secrets.
-//! [`gateway`] builds the parts, runs them and shuts them down.
+//! Bytes come from the pump's line ([`serial`], [`mod@line`]), are made durable ([`store`]) and only
+//! then acknowledged and shown; what waits for a receipt is published ([`outbox`], [`uplink`],
+//! `publisher`) to any MQTT 5 broker ([`mqtt`] is the only file that knows MQTT, [`broker`] the
+//! embedded one), where the [`recorder`] makes it durable again and says so. [`bed`] is a bed as it
+//! is now, [`alarms`] what is wrong with it, [`own_chain`] what the gateway itself says, [`entries`]
+//! what people say, [`bedside`] what all of them share. [`clock`] is the only file that reads a
+//! clock, [`key_files`] the only one that keeps secrets. [`gateway`] builds the parts, runs them and
+//! shuts them down.
+//!
+//! What decides is without I/O, threads and clock: `line`, `uplink`, `own_chain`, `entries`,
+//! `recorder::files`. Files are asked through [`spool_file`] and [`recorder::folder`] alone. Around
+//! them stand short loops that do as told: `serial`, `publisher`, `recorder`.
 #![forbid(unsafe_code)]
 
 pub mod alarms;
 pub mod bed;
+pub mod bedside;
 pub mod broker;
 pub mod clock;
 pub mod config;
 pub mod entries;
 pub mod gateway;
 pub mod key_files;
-mod line;
+pub mod line;
 pub mod mqtt;
 pub mod outbox;
 pub mod own_chain;
 mod publisher;
 pub mod recorder;
 pub mod serial;
+pub mod spool_file;
 pub mod store;
+pub mod uplink;
 pub mod watch;
 
 /// Program and version, as it stands in payloads and records.

@@ -1,19 +1,18 @@
-//! The gateway's MQTT side: events from the outbox, retained state and alarms, commands in,
-//! receipts in.
+//! The gateway's MQTT side: carries what [`crate::uplink`] says to the broker and the answers back;
+//! retained state and alarms, commands in.
 
 use crate::bed::LinkNow;
+use crate::bedside::BedParts;
 use crate::clock::Clock;
-use crate::entries::fact_of;
-use crate::gateway::{BedParts, lock};
+use crate::entries::add_entry;
+use crate::gateway::lock;
 use crate::key_files::Trust;
 use crate::mqtt::{Answer, Incoming, Link, Message, Url};
 use crate::outbox::{Key, Outbox};
 use crate::store::Store;
+use crate::uplink::{Outgoing, Receipted, Refusal, Uplink};
 use protocol::keys::{KeyPair, open_json};
-use protocol::topics::{
-    Alarms, BATCH_MAX, CommandReply, EntryCommand, EvBatch, LinkWord, Receipt, Status, Topic,
-    Topics,
-};
+use protocol::topics::{Alarms, CommandReply, EntryCommand, LinkWord, Status, Topic, Topics};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -44,7 +43,7 @@ pub(crate) struct Publisher {
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) clock: Clock,
     pub(crate) link: Link,
-    pub(crate) connected: bool,
+    pub(crate) uplink: Uplink,
     pub(crate) broker: Url,
 }
 
@@ -69,7 +68,7 @@ impl Publisher {
                 () = self.changed.notified() => {}
                 _ = tick.tick() => {}
             }
-            if self.connected {
+            if self.uplink.is_connected() {
                 self.send_batches(&mut in_flight).await;
             }
             let now_ms = self.clock.now().uptime.as_millis();
@@ -79,7 +78,7 @@ impl Publisher {
                 (true, 1) => NEWS_EVERY_MS,
                 (true, _) => NEWS_ACCELERATED_MS,
             };
-            if now_ms.saturating_sub(shown_ms) >= apart && self.connected {
+            if now_ms.saturating_sub(shown_ms) >= apart && self.uplink.is_connected() {
                 let alarms_due = now_ms.saturating_sub(alarms_ms) >= ALARMS_EVERY_MS;
                 self.show(&mut in_flight, alarms_due);
                 shown_ms = now_ms;
@@ -87,7 +86,7 @@ impl Publisher {
             }
             self.note_waiting();
         }
-        if self.connected {
+        if self.uplink.is_connected() {
             "offline".clone_into(&mut self.status.state);
             let payload = self.pair.sign_json(&self.status);
             let goodbye = self
@@ -101,12 +100,7 @@ impl Publisher {
     async fn handle_news(&mut self, news: Incoming) {
         match news {
             Incoming::Connected => {
-                self.connected = true;
-                lock(&self.outbox).reset(self.clock.now().uptime);
-                let filters = vec![
-                    self.topics.receipt(&self.gw, "+"),
-                    self.topics.cmd(&self.gw, "+"),
-                ];
+                let filters = self.uplink.handle_connected(self.clock.now().uptime);
                 if let Err(e) = self.link.subscribe(filters).await {
                     eprintln!("thecal gateway: cannot subscribe at {}: {e}", self.broker);
                 }
@@ -116,7 +110,7 @@ impl Publisher {
                 tokio::spawn(async move { link.publish(topic, payload, true).await });
             }
             Incoming::Disconnected(why) => {
-                self.connected = false;
+                self.uplink.handle_disconnected();
                 eprintln!(
                     "thecal gateway: no broker at {}: {why}; data is kept, trying again",
                     self.broker
@@ -132,45 +126,6 @@ impl Publisher {
                 _ => {}
             },
         }
-    }
-
-    fn handle_receipt(&self, recorder: &str, message: &Message) {
-        let text = String::from_utf8_lossy(&message.payload);
-        let trusted = |key: &_| self.trust.accepts(recorder, key);
-        let receipt: Receipt = match open_json(&text, trusted) {
-            Ok((receipt, _)) => receipt,
-            Err(e) => {
-                eprintln!("thecal gateway: a receipt by {recorder} is not believed: {e}");
-                return;
-            }
-        };
-        if receipt.gw != self.gw || receipt.recorder != recorder {
-            return;
-        }
-        let now = self.clock.now();
-        let mut news = Vec::new();
-        {
-            let mut outbox = lock(&self.outbox);
-            for source in receipt.sources {
-                let key = (source.trial, source.source);
-                if outbox.recorded(&key) != source.stored_through_seq {
-                    outbox.note_receipt(now.uptime, &key, source.stored_through_seq);
-                    news.push((key, source.stored_through_seq));
-                }
-            }
-        }
-        if news.is_empty() {
-            return;
-        }
-        let (store, recorder, utc) = (self.store.clone(), recorder.to_owned(), now.utc);
-        tokio::task::spawn_blocking(move || {
-            let _ = store.with(move |spool| {
-                for ((trial, source), seq) in news {
-                    let _ =
-                        spool.note_receipt(&trial, &source, &recorder, seq, utc.as_unix_millis());
-                }
-            });
-        });
     }
 
     /// The only command of a bedside: an entry into the record.
@@ -190,7 +145,7 @@ impl Publisher {
                 .find(|b| b.config.bed == command.bed)
                 .cloned()
         });
-        let speed = self.clock.mode().speed();
+        let clock = self.clock;
         tokio::spawn(async move {
             let stored = match (opened, bed) {
                 (Err(why), _) => Err(why),
@@ -199,7 +154,8 @@ impl Publisher {
                     protocol::text::clean(&command.bed, 32)
                 )),
                 (Ok((command, _)), Some(bed)) => {
-                    let work = move || add_entry(&bed, &command, speed);
+                    let speed = clock.mode().speed();
+                    let work = move || add_entry(&bed, clock.now(), &command, speed);
                     tokio::task::spawn_blocking(work)
                         .await
                         .unwrap_or_else(|e| Err(e.to_string()))
@@ -219,95 +175,60 @@ impl Publisher {
         });
     }
 
-    async fn send_batches(&self, in_flight: &mut JoinSet<Done>) {
+    async fn send_batches(&mut self, in_flight: &mut JoinSet<Done>) {
         let now = self.clock.now().uptime;
-        loop {
-            let next = lock(&self.outbox).poll_batch(now);
-            let Some((key, after)) = next else { return };
-            let (store, wanted) = (self.store.clone(), key.clone());
-            let read = tokio::task::spawn_blocking(move || {
-                store.rows_after(&wanted.0, &wanted.1, after, BATCH_MAX)
-            });
-            let Ok(Ok(rows)) = read.await else { return };
-            let Some(last) = rows.last().map(|stored| stored.row.seq) else {
+        while let Some((key, after)) = self.uplink.poll_batch(now) {
+            let (uplink, store, wanted) = (self.uplink.clone(), self.store.clone(), key.clone());
+            let read =
+                tokio::task::spawn_blocking(move || uplink.read_batch(&store, &wanted, after));
+            let Ok(Ok(Some(batch))) = read.await else {
                 return;
             };
-            let bed = self.beds.iter().find(|b| b.config.trial == key.0);
-            let first = rows.first().is_some_and(|stored| stored.row.seq <= 1);
-            let manifest = bed
-                .filter(|_| first)
-                .and_then(|b| lock(&b.view).manifest.clone());
-            let (bed_name, manifest) = match bed {
-                Some(bed) => (bed.config.bed.clone(), manifest),
-                None => self.words_of(&key.0, first).await,
-            };
-            let batch = EvBatch {
-                trial: key.0.clone(),
-                bed: bed_name,
-                gw: self.gw.clone(),
-                manifest,
-                gateway_key: self.pair.public(),
-                events: rows.into_iter().map(|stored| stored.row).collect(),
-            };
-            lock(&self.outbox).note_sent(&key, last);
-            let payload = self.pair.sign_json(&batch);
-            let (link, topic) = (self.link.clone(), self.topics.ev(&self.gw, &key.1));
-            in_flight
-                .spawn(async move { Done::Batch(key, link.publish(topic, payload, false).await) });
+            let link = self.link.clone();
+            in_flight.spawn(async move { Done::Batch(key, publish(&link, batch).await) });
         }
     }
 
-    /// Bed and manifest of a trial that is not configured now but has rows to send.
-    async fn words_of(
-        &self,
-        trial: &str,
-        first: bool,
-    ) -> (String, Option<protocol::manifest::SignedManifest>) {
-        let (store, trial) = (self.store.clone(), trial.to_owned());
-        let read = tokio::task::spawn_blocking(move || {
-            store.with(move |spool| (spool.meta(&trial, "bed"), spool.meta(&trial, "manifest")))
-        });
-        let Ok(Ok((bed, manifest))) = read.await else {
-            return ("unknown".into(), None);
-        };
-        let manifest = manifest.ok().flatten().filter(|_| first);
-        let manifest = manifest.and_then(|text| serde_json::from_str(&text).ok());
-        (
-            bed.ok().flatten().unwrap_or_else(|| "unknown".into()),
-            manifest,
-        )
-    }
-
-    fn handle_done(&self, done: Option<Done>) {
-        let (key, answer) = match done {
-            Some(Done::Batch(key, answer)) => (Some(key), answer),
-            Some(Done::Other(answer)) => (None, answer),
-            None => return,
-        };
-        let refused = match answer {
-            Answer::Taken => None,
-            Answer::NobodyListens if key.is_some() => Some("nobody records events".to_owned()),
-            Answer::NobodyListens => return,
-            Answer::Refused(why) => Some(why),
-            // A new connection brings everything again.
-            Answer::Gone => {
-                if key.is_some() {
-                    lock(&self.outbox).note_answered();
-                }
+    fn handle_receipt(&mut self, recorder: &str, message: &Message) {
+        let now = self.clock.now();
+        let news = match self.uplink.handle_receipt(now, recorder, &message.payload) {
+            Ok(news) if news.is_empty() => return,
+            Ok(news) => news,
+            Err(e) => {
+                eprintln!("thecal gateway: a receipt by {recorder} is not believed: {e}");
                 return;
             }
         };
-        let Some((trial, _)) = key else {
-            if let Some(why) = refused {
-                for bed in &self.beds {
-                    lock(&bed.view).technical.refused = Some(why.clone());
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || {
+            let _ = store.with(move |spool| {
+                for Receipted {
+                    key,
+                    recorder,
+                    through_seq,
+                } in news
+                {
+                    let utc = now.utc.as_unix_millis();
+                    let _ = spool.note_receipt(&key.0, &key.1, &recorder, through_seq, utc);
                 }
-            }
+            });
+        });
+    }
+
+    fn handle_done(&mut self, done: Option<Done>) {
+        let refusal = match done {
+            Some(Done::Batch(key, answer)) => self.uplink.handle_answer(Some(key), answer),
+            Some(Done::Other(answer)) => self.uplink.handle_answer(None, answer),
+            None => None,
+        };
+        let Some(Refusal { trial, why }) = refusal else {
             return;
         };
-        lock(&self.outbox).note_answered();
-        if let Some(bed) = self.beds.iter().find(|b| b.config.trial == trial) {
-            lock(&bed.view).technical.refused = refused;
+        let own = |trial: &String, bed: &BedParts| bed.config.trial == *trial;
+        for bed in &self.beds {
+            if trial.as_ref().is_none_or(|trial| own(trial, bed)) {
+                lock(&bed.view).technical.refused.clone_from(&why);
+            }
         }
     }
 
@@ -368,31 +289,6 @@ impl Publisher {
     }
 }
 
-/// Stores an entry in the gateway's chain; the same entry again is answered, not added.
-fn add_entry(bed: &BedParts, command: &EntryCommand, speed: u32) -> Result<String, String> {
-    let now = bed.clock.now();
-    let (name, trial) = (&bed.config.bed, &bed.config.trial);
-    let fact = fact_of(command, name, trial, now.utc.as_unix_millis(), speed)
-        .map_err(|e| e.to_string())?;
-    let mut own = lock(&bed.own);
-    if lock(&bed.view).entries.contains(&command.entry_id) {
-        return Ok("stored before".into());
-    }
-    let chain = own
-        .as_mut()
-        .ok_or("the pump of this trial was not heard yet")?;
-    let row = chain
-        .add(&bed.store, now.utc, &fact)
-        .map_err(|e| e.to_string())?;
-    let (source, seq) = (chain.source().to_owned(), chain.seq());
-    {
-        let mut view = lock(&bed.view);
-        view.entries.insert(command.entry_id.clone());
-        view.last_entry_at = Some(now.uptime);
-        bed.news.store(true, Ordering::Relaxed);
-        view.bed.handle_fact(now.utc, row.seq, &fact);
-    }
-    drop(own);
-    bed.note_stored(&source, seq);
-    Ok(format!("{}:{}:{}", row.source, row.boot, row.seq))
+async fn publish(link: &Link, out: Outgoing) -> Answer {
+    link.publish(out.topic, out.payload, out.retained).await
 }

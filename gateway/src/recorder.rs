@@ -2,30 +2,30 @@
 //! a signed, retained receipt. Removes repeats; a hole is an entry.
 //!
 //! One thread owns the files; the task at the broker only carries messages to it and answers back.
+//! What they decide is in [`files`], `trial` and [`intake`], without I/O; [`folder`] is what they
+//! ask of the disk.
+
+pub mod files;
+pub mod folder;
+pub mod intake;
+mod trial;
+
+pub use folder::record_path;
 
 use crate::clock::{Clock, Mode};
 use crate::key_files::{self, Trust};
 use crate::mqtt::{self, Incoming, Link, Message, Url};
-use protocol::bedside::Fact;
-use protocol::chain::ChainHead;
-use protocol::event::Body;
-use protocol::keys::{KeyPair, open_json};
-use protocol::time::Uptime;
-use protocol::topics::{EvBatch, Receipt, SourceReceipt, Topic, Topics};
-use record::Record;
-use record::progress::Progress;
-use record::trial_record::Hole;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use files::{Files, GROUP_MAX};
+use folder::DiskFolder;
+use intake::open_batch;
+use protocol::keys::KeyPair;
+use protocol::topics::{EvBatch, Topics};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::mpsc as async_mpsc;
-
-/// A hole is noted when it stood so long, wall milliseconds.
-const HOLE_AFTER_MS: u64 = 10_000;
-/// Messages of one commit.
-const GROUP_MAX: usize = 64;
 
 /// What a recorder is told at its start.
 #[derive(Clone, Debug)]
@@ -57,12 +57,7 @@ enum Order {
     Stop,
 }
 
-/// What the files' thread says back, in order: first the answers, then the receipts.
-struct Committed {
-    answered: Vec<Message>,
-    receipts: Vec<Receipt>,
-    failed: Option<String>,
-}
+type Committed = files::Committed<Message>;
 
 /// A running recorder.
 #[derive(Debug)]
@@ -90,14 +85,8 @@ impl Recorder {
         let pair = key_files::load_or_create(&key)?;
         let trust = Trust::load(config.trust.as_deref())?;
         let clock = Clock::start(config.clock);
-        let mut files = Files {
-            folder: config.records,
-            name: config.name.clone(),
-            pair: pair.clone(),
-            clock,
-            trials: BTreeMap::new(),
-        };
-        files.open_all()?;
+        let folder = Box::new(DiskFolder(config.records));
+        let files = Files::open(folder, &config.name, pair.clone())?;
         let (link, inbox) = mqtt::connect(mqtt::Options {
             url: config.broker.clone(),
             client_id: format!("thecal-rec-{}", config.name),
@@ -108,7 +97,7 @@ impl Recorder {
         let (tell, committed) = async_mpsc::unbounded_channel();
         let thread = std::thread::Builder::new()
             .name("records".into())
-            .spawn(move || files.run(&order_inbox, &tell))?;
+            .spawn(move || run_files(files, clock, &order_inbox, &tell))?;
         let stop = Arc::new(tokio::sync::Notify::new());
         let task = Task {
             topics,
@@ -216,7 +205,8 @@ impl Task {
     /// A batch that is not believed is answered, so that it does not come for ever, and never
     /// occupies an identity.
     async fn handle_message(&mut self, message: Message) {
-        let why = match self.open(&message) {
+        let opened = open_batch(&self.topics, &self.trust, &message.topic, &message.payload);
+        let why = match opened {
             Ok(batch) => {
                 let _ = self.orders.send(Order::Batch(Box::new((batch, message))));
                 return;
@@ -233,27 +223,10 @@ impl Task {
         self.link.acknowledge(&message).await;
     }
 
-    fn open(&self, message: &Message) -> Result<EvBatch, String> {
-        let Some(Topic::Ev { gw, source }) = self.topics.parse(&message.topic) else {
-            return Err("not a topic of events".into());
-        };
-        let text = std::str::from_utf8(&message.payload).map_err(|e| e.to_string())?;
-        let trusted = |key: &_| self.trust.accepts(&gw, key);
-        let (batch, key) = open_json::<EvBatch>(text, trusted).map_err(|e| e.to_string())?;
-        if batch.gw != gw || batch.gateway_key != key {
-            return Err(format!("signed for gateway {}, sent as {gw}", batch.gw));
-        }
-        if !protocol::text::is_name(&batch.trial) || !protocol::text::is_name(&batch.bed) {
-            return Err("trial or bed is not a name".into());
-        }
-        let right = batch.events.iter().all(|row| row.source.as_str() == source);
-        if !right || batch.events.is_empty() || batch.events.len() > protocol::topics::BATCH_MAX {
-            return Err("the events are not 1 to 64 of the topic's source".into());
-        }
-        Ok(batch)
-    }
-
     async fn answer(&self, done: Committed) {
+        for id in &done.conflicts {
+            eprintln!("thecal recorder: {id} came with another body; set aside in quarantine");
+        }
         for message in &done.answered {
             self.link.acknowledge(message).await;
         }
@@ -266,331 +239,41 @@ impl Task {
     }
 }
 
-/// One trial's record and what is known of its completeness.
-struct Trial {
-    record: Option<Record>,
-    path: PathBuf,
-    gw: Option<String>,
-    genesis: Option<ChainHead>,
-    sources: BTreeMap<String, SourceState>,
-    closed: bool,
-}
-
-struct SourceState {
-    progress: Progress,
-    hole_since: Option<(Uptime, (u64, u64))>,
-}
-
-struct Files {
-    folder: PathBuf,
-    name: String,
-    pair: KeyPair,
+/// The files' thread: groups what waits into one commit.
+fn run_files(
+    mut files: Files,
     clock: Clock,
-    trials: BTreeMap<String, Trial>,
-}
-
-impl Files {
-    /// Takes up the records that are there, so that the first receipts say what they hold.
-    fn open_all(&mut self) -> Result<(), record::Error> {
-        let entries = std::fs::read_dir(&self.folder).map_err(|source| record::Error::Io {
-            path: self.folder.clone(),
-            source,
-        })?;
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let name = path
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            if path.extension().is_some_and(|e| e == "thecal") && protocol::text::is_name(&name) {
-                self.open_trial(&name)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn open_trial(&mut self, trial: &str) -> Result<&mut Trial, record::Error> {
-        if !self.trials.contains_key(trial) {
-            let path = self.folder.join(format!("{trial}.thecal"));
-            let opened = Trial::open(path, trial)?;
-            self.trials.insert(trial.to_owned(), opened);
-        }
-        Ok(self.trials.get_mut(trial).expect("inserted just now"))
-    }
-
-    fn run(mut self, orders: &Receiver<Order>, tell: &async_mpsc::UnboundedSender<Committed>) {
-        loop {
-            let first = match orders.recv_timeout(Duration::from_millis(500)) {
-                Ok(order) => Some(order),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let mut batches = Vec::new();
-            let (mut connected, mut stop) = (false, false);
-            let mut next = first;
-            while let Some(order) = next.take() {
-                match order {
-                    Order::Batch(batch) => batches.push(*batch),
-                    Order::Connected => connected = true,
-                    Order::Stop => stop = true,
-                }
-                if batches.len() < GROUP_MAX && !stop {
-                    next = orders.try_recv().ok();
-                }
-            }
-            let done = self.commit(batches, connected);
-            let failed = done.failed.is_some();
-            if !(done.answered.is_empty() && done.receipts.is_empty() && !failed)
-                && tell.send(done).is_err()
-            {
-                return;
-            }
-            if stop || failed {
-                return;
-            }
-        }
-    }
-
-    fn commit(&mut self, batches: Vec<(EvBatch, Message)>, all_receipts: bool) -> Committed {
-        let mut done = Committed {
-            answered: Vec::new(),
-            receipts: Vec::new(),
-            failed: None,
+    orders: &Receiver<Order>,
+    tell: &async_mpsc::UnboundedSender<Committed>,
+) {
+    loop {
+        let first = match orders.recv_timeout(Duration::from_millis(500)) {
+            Ok(order) => Some(order),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
         };
-        let mut touched = BTreeSet::new();
-        for (batch, message) in batches {
-            match self.store(&batch) {
-                Ok(()) => {
-                    touched.insert(batch.gw);
-                    done.answered.push(message);
-                }
-                Err(e) => {
-                    // Final: nothing of this is answered, and every gateway keeps its rows.
-                    done.failed = Some(e.to_string());
-                    return done;
-                }
+        let mut batches = Vec::new();
+        let (mut connected, mut stop) = (false, false);
+        let mut next = first;
+        while let Some(order) = next.take() {
+            match order {
+                Order::Batch(batch) => batches.push(*batch),
+                Order::Connected => connected = true,
+                Order::Stop => stop = true,
+            }
+            if batches.len() < GROUP_MAX && !stop {
+                next = orders.try_recv().ok();
             }
         }
-        if let Err(e) = self.after_commit(&mut touched) {
-            done.failed = Some(e.to_string());
-            return done;
-        }
-        if all_receipts {
-            touched.extend(self.trials.values().filter_map(|t| t.gw.clone()));
-        }
-        done.receipts = touched.iter().map(|gw| self.receipt(gw)).collect();
-        done
-    }
-
-    fn store(&mut self, batch: &EvBatch) -> Result<(), record::Error> {
-        let now = self.clock.now();
-        let utc = now.utc.as_unix_millis();
-        let trial = self.open_trial(&batch.trial)?;
-        trial.learn(batch)?;
-        let mut good = Vec::new();
-        let mut bad = Vec::new();
-        for row in &batch.events {
-            match row.check() {
-                Ok((raw, fact)) => good.push((row.clone(), raw, fact)),
-                Err(e) => bad.push((row, e.to_string())),
-            }
-        }
-        let rows: Vec<_> = good.iter().map(|(row, ..)| row.clone()).collect();
-        let record = trial.writable()?;
-        for (row, why) in bad {
-            record.quarantine(row, &why, utc)?;
-        }
-        let appended = record.append(&rows, utc)?;
-        for id in &appended.conflicts {
-            eprintln!("thecal recorder: {id} came with another body; set aside in quarantine");
-        }
-        let genesis = trial.genesis.unwrap_or(ChainHead::genesis(b""));
-        for (row, raw, fact) in good {
-            let state = trial
-                .sources
-                .entry(row.source.to_string())
-                .or_insert_with(|| SourceState {
-                    progress: Progress::new(genesis),
-                    hole_since: None,
-                });
-            state.progress.note(row.seq, &raw);
-            if let Fact::Pump(Body::JournalLost(lost)) = fact {
-                trial.record.as_ref().map_or(Ok(()), |record| {
-                    record.note_hole(&Hole {
-                        source: row.source.to_string(),
-                        from_seq: lost.from_seq,
-                        to_seq: lost.to_seq,
-                        reason: "lost in the pump's journal, declared by the pump".into(),
-                        noted_at_utc_ms: utc,
-                    })
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Holes that stand are noted; trials whose chains are both closed are sealed and folded.
-    fn after_commit(&mut self, touched: &mut BTreeSet<String>) -> Result<(), record::Error> {
-        let now = self.clock.now();
-        for trial in self.trials.values_mut() {
-            for (source, state) in &mut trial.sources {
-                let since = match (state.progress.hole(), state.hole_since) {
-                    (Some(hole), Some((since, seen))) if hole == seen => since,
-                    (Some(hole), _) => {
-                        state.hole_since = Some((now.uptime, hole));
-                        continue;
-                    }
-                    (None, _) => {
-                        state.hole_since = None;
-                        continue;
-                    }
-                };
-                let Some((_, (from_seq, to_seq))) = state.hole_since else {
-                    continue;
-                };
-                if now.uptime.millis_since(since) >= HOLE_AFTER_MS
-                    && let Some(record) = &trial.record
-                {
-                    let (source, reason) = (source.clone(), "not received".to_owned());
-                    let noted_at_utc_ms = now.utc.as_unix_millis();
-                    record.note_hole(&Hole {
-                        source,
-                        from_seq,
-                        to_seq,
-                        reason,
-                        noted_at_utc_ms,
-                    })?;
-                }
-            }
-            let all_closed = trial.sources.len() >= 2
-                && trial
-                    .sources
-                    .values()
-                    .all(|s| s.progress.closed() && s.progress.hole().is_none());
-            if all_closed && !trial.closed {
-                trial.close(&self.name, &self.pair, now.utc.as_unix_millis())?;
-                touched.extend(trial.gw.clone());
-            }
-        }
-        Ok(())
-    }
-
-    fn receipt(&self, gw: &str) -> Receipt {
-        let mut sources = Vec::new();
-        for (name, trial) in self
-            .trials
-            .iter()
-            .filter(|(_, t)| t.gw.as_deref() == Some(gw))
+        let done = files.commit(clock.now(), batches, connected);
+        let failed = done.failed.is_some();
+        if !(done.answered.is_empty() && done.receipts.is_empty() && !failed)
+            && tell.send(done).is_err()
         {
-            for (source, state) in &trial.sources {
-                sources.push(SourceReceipt {
-                    trial: name.clone(),
-                    source: source.clone(),
-                    stored_through_seq: state.progress.through(),
-                    holes: state.progress.lost().to_vec(),
-                    head: state.progress.head().map(|head| head.0),
-                });
-            }
+            return;
         }
-        Receipt {
-            recorder: self.name.clone(),
-            gw: gw.into(),
-            made_at_utc_ms: self.clock.now().utc.as_unix_millis(),
-            sources,
+        if stop || failed {
+            return;
         }
     }
-}
-
-impl Trial {
-    fn open(path: PathBuf, trial: &str) -> Result<Self, record::Error> {
-        let record = Record::open_or_create(&path)?;
-        record.set_meta("trial_id", trial)?;
-        record.set_meta("origin", "pump")?;
-        let mut opened = Self {
-            genesis: record
-                .manifest()?
-                .map(|m| ChainHead::genesis(m.as_chain_root())),
-            gw: record.meta("gw")?,
-            closed: record.meta("closed")?.is_some(),
-            sources: BTreeMap::new(),
-            record: None,
-            path,
-        };
-        let genesis = opened.genesis.unwrap_or(ChainHead::genesis(b""));
-        record.for_each_event(|stored| {
-            if let Ok((raw, _)) = protocol::event::Raw::parse(&stored.row.raw) {
-                let source = stored.row.source.to_string();
-                let state = opened.sources.entry(source).or_insert_with(|| SourceState {
-                    progress: Progress::new(genesis),
-                    hole_since: None,
-                });
-                state.progress.note(stored.row.seq, &raw);
-            }
-            Ok(())
-        })?;
-        if !opened.closed {
-            opened.record = Some(record);
-        }
-        Ok(opened)
-    }
-
-    fn writable(&mut self) -> Result<&mut Record, record::Error> {
-        if self.record.is_none() {
-            self.record = Some(Record::open_or_create(&self.path)?);
-        }
-        Ok(self.record.as_mut().expect("opened just now"))
-    }
-
-    /// The trial's own words, from the batches that carry them.
-    fn learn(&mut self, batch: &EvBatch) -> Result<(), record::Error> {
-        let knows_key = self.gw.is_some();
-        let manifest = batch.manifest.as_ref().filter(|_| self.genesis.is_none());
-        if knows_key && manifest.is_none() {
-            return Ok(());
-        }
-        let record = self.writable()?;
-        if !knows_key {
-            record.set_meta("gw", &batch.gw)?;
-            let name = format!("gateway_key.{}.{}", batch.gw, batch.trial);
-            record.set_meta(&name, &batch.gateway_key.to_string())?;
-        }
-        let mut genesis = None;
-        if let Some(signed) = manifest
-            && let Ok(opened) = signed.open()
-        {
-            record.set_meta("zone", &opened.zone)?;
-            let text = serde_json::to_string(signed).unwrap_or_default();
-            record.set_meta("manifest", &text)?;
-            genesis = Some(ChainHead::genesis(signed.as_chain_root()));
-        }
-        self.gw = Some(batch.gw.clone());
-        if genesis.is_some() {
-            self.genesis = genesis;
-        }
-        Ok(())
-    }
-
-    fn close(
-        &mut self,
-        recorder: &str,
-        pair: &KeyPair,
-        now_utc_ms: i64,
-    ) -> Result<(), record::Error> {
-        let sources: Vec<_> = self.sources.keys().cloned().collect();
-        let record = self.writable()?;
-        for source in sources {
-            record.seal(&source, recorder, pair, now_utc_ms)?;
-        }
-        record.close_trial("closed by pump and gateway")?;
-        self.closed = true;
-        // Closing the file leaves no -wal behind.
-        self.record = None;
-        Ok(())
-    }
-}
-
-/// The record file of a trial in a folder.
-pub fn record_path(folder: &Path, trial: &str) -> PathBuf {
-    folder.join(format!("{trial}.thecal"))
 }

@@ -4,6 +4,7 @@
 //! not by read errors. End of file, `BrokenPipe` and the like all mean unplugged
 //! (`facts/gateway-mqtt.md` §7).
 
+use crate::clock::Clock;
 use crate::line::Line;
 use serialport::TTYPort;
 use std::io::{ErrorKind, Read, Write};
@@ -44,14 +45,14 @@ pub fn open(port: &Path) -> Result<TTYPort, String> {
 }
 
 /// Serves a bed's port until the gateway stops.
-pub(crate) fn run(mut line: Line) {
+pub(crate) fn run(mut line: Line, clock: Clock) {
     let mut said = String::new();
     while !line.is_stopping() {
         let ended = match open(&line.config().port) {
             Ok(port) => {
                 said.clear();
-                line.reopen();
-                session(&mut line, port)
+                line.reopen(clock.now());
+                session(&mut line, clock, port)
             }
             Err(why) => Some(why),
         };
@@ -64,19 +65,27 @@ pub(crate) fn run(mut line: Line) {
             );
             said = why;
         }
-        line.tick();
+        tick(&mut line, clock);
         std::thread::sleep(RETRY);
     }
-    line.end_digest(true);
+    line.end_digest(clock.now(), true);
+}
+
+/// What is due by time, and what the line has to say to people.
+fn tick(line: &mut Line, clock: Clock) {
+    line.tick(clock.now(), clock.wall_step_ms());
+    for notice in line.take_notices() {
+        eprintln!("thecal gateway: bed {}: {notice}", line.config().bed);
+    }
 }
 
 /// Serves an open port; gives why it is gone, or nothing where the gateway stops.
-fn session(line: &mut Line, mut port: TTYPort) -> Option<String> {
+fn session(line: &mut Line, clock: Clock, mut port: TTYPort) -> Option<String> {
     let mut buffer = [0; 4_096];
     // A zero ends whatever half frame the other end may have seen.
     let mut out = vec![0];
     while !line.is_stopping() {
-        line.collect_out(&mut out);
+        line.collect_out(clock.now(), &mut out);
         if !out.is_empty() {
             let written = port.write_all(&out).and_then(|()| port.flush());
             out.clear();
@@ -88,11 +97,11 @@ fn session(line: &mut Line, mut port: TTYPort) -> Option<String> {
         }
         match port.read(&mut buffer) {
             Ok(0) => return Some("unplugged: end of file".into()),
-            Ok(n) => line.handle_bytes(buffer.get(..n).unwrap_or(&[])),
+            Ok(n) => line.handle_bytes(clock.now(), buffer.get(..n).unwrap_or(&[])),
             Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
             Err(e) => return Some(format!("unplugged: {e}")),
         }
-        line.tick();
+        tick(line, clock);
     }
     None
 }

@@ -8,8 +8,8 @@
 //! nothing is acknowledged to any pump, and the journals of the pumps hold.
 
 use crate::gateway::lock;
+use crate::spool_file::SpoolFile;
 use protocol::topics::EventRow;
-use record::Spool;
 use record::spool::Outcome;
 use record::store::StoredRow;
 use std::collections::{BTreeMap, VecDeque};
@@ -33,7 +33,7 @@ pub struct Store(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     /// None once it was stopped.
-    spool: Mutex<Option<Spool>>,
+    spool: Mutex<Option<Box<dyn SpoolFile>>>,
     turn: Mutex<Turn>,
     answered: Condvar,
 }
@@ -57,7 +57,7 @@ struct Waiting {
 
 impl Store {
     /// Over an open spool.
-    pub fn new(spool: Spool) -> Self {
+    pub fn new(spool: Box<dyn SpoolFile>) -> Self {
         Self(Arc::new(Shared {
             spool: Mutex::new(Some(spool)),
             turn: Mutex::default(),
@@ -107,7 +107,8 @@ impl Store {
         let rows = group
             .iter()
             .flat_map(|w| w.rows.iter().map(|row| (w.trial.as_str(), row)));
-        let commit = AssertUnwindSafe(|| self.with(|spool| spool.append(rows)));
+        let rows: Vec<_> = rows.collect();
+        let commit = AssertUnwindSafe(|| self.with(|spool| spool.append(&rows)));
         match catch_unwind(commit) {
             Ok(done) => done?.map_err(|e| Failed(e.to_string())),
             Err(_) => Err(Failed("the commit panicked".into())),
@@ -118,8 +119,10 @@ impl Store {
     ///
     /// # Errors
     /// Where the store has stopped.
-    pub fn with<T>(&self, work: impl FnOnce(&mut Spool) -> T) -> Result<T, Failed> {
-        lock(&self.0.spool).as_mut().map(work).ok_or_else(stopped)
+    pub fn with<T>(&self, work: impl FnOnce(&mut dyn SpoolFile) -> T) -> Result<T, Failed> {
+        let mut spool = lock(&self.0.spool);
+        let spool = spool.as_mut().ok_or_else(stopped)?;
+        Ok(work(spool.as_mut()))
     }
 
     /// Rows of a source after a seq.
@@ -186,6 +189,7 @@ mod tests {
     use protocol::event::{Body, Door, Head};
     use protocol::hex::Hex;
     use protocol::message::Source;
+    use record::Spool;
 
     fn row(pump: u64, seq: u64) -> EventRow {
         let head = Head {
@@ -199,7 +203,7 @@ mod tests {
     }
 
     fn store(dir: &tempfile::TempDir) -> Store {
-        Store::new(Spool::open(&dir.path().join("a.spool")).unwrap())
+        Store::new(Box::new(Spool::open(&dir.path().join("a.spool")).unwrap()))
     }
 
     #[test]
@@ -249,7 +253,8 @@ mod tests {
             let mut held = held;
             // The disk is gone while lines wait: a read-only handle refuses to write.
             *held = None;
-            *held = Some(Spool::open_read_only(&dir.path().join("a.spool")).unwrap());
+            let read_only = Spool::open_read_only(&dir.path().join("a.spool"));
+            *held = Some(Box::new(read_only.unwrap()));
             drop(held);
             lines
                 .into_iter()
@@ -259,7 +264,8 @@ mod tests {
         assert!(waiting.iter().all(Result::is_err), "{waiting:?}");
         // Even with a sound disk again: the handle does not know what became of the lost step.
         *lock(&store.0.spool) = None;
-        *lock(&store.0.spool) = Some(Spool::open(&dir.path().join("a.spool")).unwrap());
+        let sound = Spool::open(&dir.path().join("a.spool")).unwrap();
+        *lock(&store.0.spool) = Some(Box::new(sound));
         let failure = store.append("T", vec![row(1, 9)]).unwrap_err();
         assert!(failure.0.contains("a.spool"), "{failure}");
     }

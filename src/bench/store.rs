@@ -62,7 +62,7 @@ fn rows(pump: u64, from: u64, count: u64) -> anyhow::Result<Vec<EventRow>> {
 }
 
 fn one_pump(folder: &Path) -> anyhow::Result<u64> {
-    let store = Store::new(Spool::open(&folder.join("one.spool"))?);
+    let store = Store::new(Box::new(Spool::open(&folder.join("one.spool"))?));
     let clock = MicroClock::start();
     for seq in 1..=ALONE {
         store.append("T", rows(0, seq, 1)?)?;
@@ -73,7 +73,7 @@ fn one_pump(folder: &Path) -> anyhow::Result<u64> {
 }
 
 fn many_pumps(folder: &Path) -> anyhow::Result<(u64, u64, u64)> {
-    let store = Store::new(Spool::open(&folder.join("many.spool"))?);
+    let store = Store::new(Box::new(Spool::open(&folder.join("many.spool"))?));
     let clock = MicroClock::start();
     let pumps: Vec<_> = (0..PUMPS)
         .map(|pump| {
