@@ -65,8 +65,7 @@ impl Spool {
     /// # Errors
     /// Where it is no spool, of another version, held by another program, or the disk fails.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let is_new = path.metadata().map_or(true, |m| m.len() == 0);
-        let Writer { db, synced } = open_writer(path, KIND)?;
+        let Writer { db, synced, is_new } = open_writer(path, KIND)?;
         if is_new {
             reserve(&db).at(path)?;
         }

@@ -150,6 +150,8 @@ pub(crate) struct Kind {
 pub(crate) struct Writer {
     pub(crate) db: Connection,
     pub(crate) synced: File,
+    /// The file was made just now.
+    pub(crate) is_new: bool,
 }
 
 /// Opens for writing; makes the file where there is none. One writer at a time: a second one is
@@ -176,6 +178,7 @@ pub(crate) fn open_writer(path: &Path, kind: Kind) -> Result<Writer, Error> {
     // Held for as long as the file is open: two programs never write one file.
     db.pragma_update(None, "locking_mode", "EXCLUSIVE")
         .at(path)?;
+    let is_new = is_new || is_bare(&db);
     if !is_new {
         check_kind(&db, path, kind)?;
     }
@@ -215,7 +218,16 @@ pub(crate) fn open_writer(path: &Path, kind: Kind) -> Result<Writer, Error> {
         Err(e) => return Err(e).at(path),
     }
     sync_folder_of(path)?;
-    Ok(Writer { db, synced })
+    Ok(Writer { db, synced, is_new })
+}
+
+/// Whether there is SQLite's header and nothing of anybody: its maker was stopped between making
+/// the file and the first commit. What cannot be read is not bare.
+fn is_bare(db: &Connection) -> bool {
+    let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).ok();
+    number("PRAGMA application_id") == Some(0)
+        && number("PRAGMA user_version") == Some(0)
+        && number("SELECT count(*) FROM sqlite_schema") == Some(0)
 }
 
 /// Opens for reading only. A file that its writer closed is read without any other file; beside

@@ -97,7 +97,7 @@ impl Record {
     /// # Errors
     /// Where it is no record, of another version, held by another program, or the disk fails.
     pub fn open_or_create(path: &Path) -> Result<Self, Error> {
-        let Writer { db, synced } = open_writer(path, KIND)?;
+        let Writer { db, synced, .. } = open_writer(path, KIND)?;
         Ok(Self {
             db,
             _synced: Some(synced),

@@ -199,3 +199,38 @@ fn a_record_sets_conflicts_aside_and_its_rows_cannot_be_changed() {
     }
     assert!(matches!(Record::create(&path), Err(Error::Exists(_))));
 }
+
+/// A power cut between the making of a file and its first commit leaves SQLite's header alone.
+fn bare_file(path: &Path) {
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
+        .unwrap();
+    drop(db);
+    assert!(path.metadata().unwrap().len() > 0);
+}
+
+#[test]
+fn a_file_whose_maker_lost_power_before_its_first_commit_is_made_anew() {
+    let dir = tempdir().unwrap();
+    let spool = dir.path().join("a.spool");
+    bare_file(&spool);
+    let (pump, _) = golden::rows(1, false);
+    let mut opened = Spool::open(&spool).unwrap();
+    opened.append(pump.iter().map(|row| (TRIAL, row))).unwrap();
+    drop(opened);
+    let opened = Spool::open(&spool).unwrap();
+    let seq = opened.last_seq(TRIAL, PUMP).unwrap();
+    assert_eq!(seq, pump.last().unwrap().seq);
+    let record = dir.path().join("a.thecal");
+    bare_file(&record);
+    let mut opened = Record::open_or_create(&record).unwrap();
+    assert_eq!(opened.append(&pump[..3], START).unwrap().new, 3);
+    // A file with anything of anybody in it is not ours to take.
+    let foreign = dir.path().join("b.spool");
+    bare_file(&foreign);
+    let db = rusqlite::Connection::open(&foreign).unwrap();
+    db.execute_batch("CREATE TABLE theirs (a)").unwrap();
+    drop(db);
+    let refused = Spool::open(&foreign).unwrap_err();
+    assert!(matches!(refused, Error::Foreign { .. }), "{refused}");
+}
