@@ -76,8 +76,7 @@ impl Recorder {
         if !protocol::text::is_name(&config.name) {
             return Err(format!("recorder {:?} is not a name", config.name).into());
         }
-        std::fs::create_dir_all(&config.records)
-            .map_err(|e| format!("{}: {e}", config.records.display()))?;
+        record::store::make_folder(&config.records)?;
         let key = config
             .key
             .clone()

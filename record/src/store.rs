@@ -365,8 +365,41 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Makes a folder and those above it that are missing. Their names are on the disk after this, also
+/// that of a folder which an earlier process made just before it was stopped.
+///
+/// # Errors
+/// Where the system says no.
+pub fn make_folder(folder: &Path) -> Result<(), Error> {
+    let missing: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|above| !above.as_os_str().is_empty() && !above.is_dir())
+        .collect();
+    if missing.is_empty() && !folder.as_os_str().is_empty() {
+        return match sync_folder_of(folder) {
+            // Who may not read the folder above did not make this one.
+            Err(Error::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                Ok(())
+            }
+            other => other,
+        };
+    }
+    for new in missing.into_iter().rev() {
+        match std::fs::create_dir(new) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e).at(new),
+            Ok(()) | Err(_) => sync_folder_of(new)?,
+        }
+    }
+    Ok(())
+}
+
 /// The names in the folder of `path` are on the disk after this.
-pub(crate) fn sync_folder_of(path: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// Where the system says no.
+pub fn sync_folder_of(path: &Path) -> Result<(), Error> {
     let folder = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
@@ -442,5 +475,23 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         self.remove();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_made_with_those_above_it_and_again_is_no_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("ward").join("records");
+        make_folder(&folder).unwrap();
+        make_folder(&folder).unwrap();
+        assert!(folder.is_dir());
+        let file = folder.join("file");
+        std::fs::write(&file, "").unwrap();
+        let refused = make_folder(&file.join("x")).unwrap_err().to_string();
+        assert!(refused.contains("file"), "{refused}");
     }
 }
