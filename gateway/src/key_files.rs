@@ -5,7 +5,7 @@ use protocol::hex::{Hex, PublicKey};
 use protocol::keys::{KeyPair, fingerprint};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -62,8 +62,8 @@ pub fn generate() -> Result<KeyPair, Error> {
 /// # Errors
 /// Where a file is there already or cannot be written.
 pub fn save(path: &Path, pair: &KeyPair, with_tag: bool) -> Result<(), Error> {
-    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(io(folder))?;
+    if let Some(folder) = path.parent() {
+        record::store::make_folder(folder).map_err(|e| io(folder)(std::io::Error::other(e)))?;
     }
     write_new(path, &Hex(pair.seed()).to_string(), 0o600)?;
     write_new(&beside(path, "pub"), &pair.public().to_string(), 0o644)?;
@@ -85,16 +85,28 @@ pub fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
+/// A file that is there whole, also after a power cut, or not at all: under another name until its
+/// bytes are on the disk.
 fn write_new(path: &Path, line: &str, mode: u32) -> Result<(), Error> {
-    let mut file = OpenOptions::new()
+    let partial = beside(path, "partial");
+    match fs::remove_file(&partial) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(io(&partial)(e)),
+        Ok(()) | Err(_) => {}
+    }
+    let written = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(mode)
-        .open(path)
-        .map_err(io(path))?;
-    writeln!(file, "{line}")
-        .and_then(|()| file.sync_all())
-        .map_err(io(path))
+        .open(&partial)
+        .and_then(|mut file| {
+            writeln!(file, "{line}")?;
+            file.sync_all()
+        })
+        // Unlike a rename, this takes no other file's place.
+        .and_then(|()| fs::hard_link(&partial, path));
+    let removed = fs::remove_file(&partial);
+    written.and(removed).map_err(io(path))?;
+    record::store::sync_folder_of(path).map_err(|e| io(path)(std::io::Error::other(e)))
 }
 
 /// The pair in a secret file.
@@ -133,7 +145,14 @@ pub fn load_secret(path: &Path) -> Result<[u8; 32], Error> {
 /// Where it cannot be read or made.
 pub fn load_or_create(path: &Path) -> Result<KeyPair, Error> {
     if path.exists() {
-        return load(path);
+        let pair = load(path)?;
+        let public = beside(path, "pub");
+        if !public.exists() {
+            // Its maker was stopped before it came to this. In a folder that cannot be written
+            // it is missed by nobody.
+            let _ = write_new(&public, &pair.public().to_string(), 0o644);
+        }
+        return Ok(pair);
     }
     let pair = generate()?;
     save(path, &pair, false)?;
@@ -217,5 +236,34 @@ impl Trust {
             Self::Folder(keys) => keys.contains_key(key),
             Self::FirstUse(_) => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_what_a_stopped_maker_left_is_mended() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys").join("gw.key");
+        // A maker that was stopped half way through its first file.
+        fs::create_dir(dir.path().join("keys")).unwrap();
+        fs::write(beside(&path, "partial"), "12").unwrap();
+        let pair = load_or_create(&path).unwrap();
+        let names: Vec<_> = fs::read_dir(dir.path().join("keys"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        // One that was stopped before it came to the public half.
+        fs::remove_file(beside(&path, "pub")).unwrap();
+        assert_eq!(load_or_create(&path).unwrap().public(), pair.public());
+        let shown = load_public(&beside(&path, "pub").to_string_lossy()).unwrap();
+        assert_eq!(shown, pair.public());
+        let refused = save(&path, &generate().unwrap(), false).unwrap_err();
+        assert!(matches!(refused, Error::Io { source, .. }
+            if source.kind() == ErrorKind::AlreadyExists));
+        assert_eq!(load(&path).unwrap().public(), pair.public());
     }
 }
