@@ -9,6 +9,7 @@ mod chance;
 #[path = "../../record/tests/golden/mod.rs"]
 mod golden;
 mod ledger;
+mod model;
 mod powercut;
 
 use clap::{Args, Parser, Subcommand};
@@ -29,6 +30,8 @@ struct Cli {
 enum Command {
     /// Write the sums of the ledger to docs/evidence.md.
     Sum(SumArgs),
+    /// Search the model of the chain to its end, and demand that it finds each planted bug.
+    Model(model::ModelArgs),
     /// Make disk images of what a power cut may leave, recover them, hold them against what was acknowledged.
     Powercut(powercut::PowercutArgs),
     /// What `powercut` records: writes in the current folder and says what it would acknowledge.
@@ -49,6 +52,7 @@ struct SumArgs {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Sum(args) => ledger::sum(&args.repository, args.check),
+        Command::Model(args) => model::run(&args),
         Command::Powercut(args) => powercut::run(&args),
         Command::Write(args) => powercut::write(args),
     };
