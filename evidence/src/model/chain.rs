@@ -356,6 +356,16 @@ pub(crate) struct State {
     lost_records: u8,
 }
 
+impl State {
+    /// One of the recorders.
+    pub(crate) fn recorder(&self, r: u8) -> Store {
+        self.recorders
+            .get(usize::from(r))
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
 /// What can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Action {
@@ -410,7 +420,8 @@ impl Chain {
         self.plant == Some(plant)
     }
 
-    fn start(&self) -> State {
+    /// Before anything happened.
+    pub(crate) fn start(&self) -> State {
         let Size {
             crashes,
             sync_errors,
@@ -471,7 +482,8 @@ impl Chain {
         1 + u8::from(self.turns(pump) || pump.given_up > 0)
     }
 
-    fn has_room(&self, pump: &Pump) -> bool {
+    /// Whether one more event fits in the model.
+    pub(crate) fn has_room(&self, pump: &Pump) -> bool {
         pump.last() + pump.given_up + self.needed(pump) <= self.size.events
     }
 
@@ -513,6 +525,11 @@ impl Chain {
         seq > accepted
             && !view.has(seq)
             && (seq == next || self.is(Plant::GapTaken) || declares_next())
+    }
+
+    /// A frame on the line that the gateway takes.
+    pub(crate) fn takes_next(&self, state: &State) -> Option<u8> {
+        state.frames.iter().find(|seq| self.takes(state, *seq))
     }
 
     fn gateway_stored(&self, state: &State) -> u8 {

@@ -1,12 +1,14 @@
 //! Lane `model`: the way of an event as a transition system, searched to its end.
 //!
 //! Sizes of [`chain::Chain`] are searched exhaustively with all its properties; then each
-//! [`chain::Plant`], a way to build the chain wrong, must be found by one of them.
+//! [`chain::Plant`], a way to build the chain wrong, must be found by one of them; then the real
+//! engines are held against it ([`conform`]).
 
 mod chain;
+mod conform;
 
 use crate::ledger::{Lane, LaneArgs};
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use chain::{ALL_DELIVERED, Action, Chain, Plant, Size};
 use clap::Args;
 use stateright::{Checker, HasDiscoveries, Model};
@@ -14,7 +16,8 @@ use stateright::{Checker, HasDiscoveries, Model};
 /// What the lane is told.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// `ci` searches the small sizes, `all` the large ones too; else the name of one.
+    /// `ci` searches the small sizes, `all` the large ones too; `conform` none, and only holds the
+    /// engines against the model; else the name of one.
     #[arg(long, default_value = "ci")]
     config: String,
     #[command(flatten)]
@@ -217,6 +220,10 @@ pub(crate) fn run(args: &ModelArgs) -> anyhow::Result<()> {
             name => c.name == name,
         })
         .collect();
+    if args.config == "conform" {
+        conform(args, &mut lane)?;
+        return lane.finish(args.lane.seed);
+    }
     let names: Vec<_> = CONFIGS.iter().map(|c| c.name).collect();
     ensure!(
         !wanted.is_empty(),
@@ -244,7 +251,28 @@ pub(crate) fn run(args: &ModelArgs) -> anyhow::Result<()> {
             plant.words()
         );
     }
-    lane.finish(args.lane.seed)
+    let last = conform(args, &mut lane)?;
+    lane.finish(last)
+}
+
+/// Steps of the sequences that are all gone through.
+const DEPTH: u32 = 5;
+/// Sequences that are drawn, each of so many steps.
+const SEQUENCES: u64 = 60;
+const STEPS: u32 = 250;
+
+/// Holds the engines against the model; gives the last seed.
+fn conform(args: &ModelArgs, lane: &mut Lane) -> anyhow::Result<u64> {
+    let made = conform::exhaustive(DEPTH, None).context("VIOLATION")?;
+    lane.count("conformance_steps", made);
+    let mut seed = args.lane.seed;
+    while lane.goes_on(seed - args.lane.seed < SEQUENCES) {
+        let made = conform::drawn(seed, STEPS, None).context("VIOLATION")?;
+        lane.count("conformance_steps", made);
+        lane.count("conformance_sequences", 1);
+        seed += 1;
+    }
+    Ok(seed - 1)
 }
 
 #[cfg(test)]
