@@ -10,9 +10,10 @@ use protocol::event::{
     Reservoir, ReservoirChange, StopReason, TrialClosed,
 };
 use protocol::units::{Concentration, FlowRate, Volume};
+use serde::{Deserialize, Serialize};
 
 /// An act at the keypad, behind the clinician's code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Act {
     /// Begin to infuse: the program, or a line's filling or flushing at the prime rate.
     Start {
@@ -55,7 +56,7 @@ pub enum Act {
 }
 
 /// Why an act was not done. Nothing changed then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refused {
     /// The trial is closed.
     Closed,

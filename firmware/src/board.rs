@@ -3,12 +3,13 @@
 //! Time is not part of it: whoever calls the program says what time it is.
 
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 /// Bytes of the smallest part of the memory that can be erased.
 pub const SECTOR: u32 = 4_096;
 
 /// Why the memory did not do as told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NvError {
     /// Outside the memory.
     Range,
@@ -26,7 +27,7 @@ impl fmt::Display for NvError {
 }
 
 /// What the sensors say at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sensors {
     /// Pressure after the pump, millibar above ambient. None where there is no reading.
     pub pressure_mbar: Option<u32>,

@@ -5,9 +5,10 @@ use crate::texts::{Language, Message, Text};
 use heapless::Vec;
 use protocol::event::{AlarmCode, Condition, Priority, Purpose};
 use protocol::units::FlowRate;
+use serde::{Deserialize, Serialize};
 
 /// The face.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Face {
     /// Of its texts.
     pub language: Language,

@@ -7,12 +7,13 @@
 //! In reading order: [`provision`] is what the pump is given before a trial, [`program`] says what
 //! to infuse when, [`dose`] turns it into motor steps, [`window`] holds the limits of boluses,
 //! [`motion`] holds each command against the encoder, [`supervisor`] watches it by itself,
-//! [`keypad`], [`score`] and [`prompt`] listen to the patient, [`alarms`] holds the conditions. [`journal`], [`ratchet`], [`settings`] and [`ledger`]
-//! make what happened last, and `recall` reads it after a start. [`pump`] puts it together:
+//! [`keypad`], [`score`] and [`prompt`] listen to the patient, [`alarms`] holds the conditions.
+//! [`journal`], [`ratchet`], [`settings`] and [`ledger`] make what happened last, and `recall` reads it after a start. [`pump`] puts it together:
 //! `start` begins, `patient` and `watch` are what it does about keys and sensors, and [`acts`] is
 //! what a clinician may do. `sound` looks each time whether the delivery data in RAM are as they
-//! were left, and [`watchdog`] says when all of it makes progress. [`face`] and [`texts`] are what people see. [`mod@line`] is the serial
-//! line, which reads the pump and cannot change it.
+//! were left, and [`watchdog`] says when all of it makes progress. [`face`] and [`texts`] are what
+//! people see. [`mod@line`] is the serial line, which reads the pump and cannot change it.
+//! [`station`] is the loop of an image, over [`provisioning`] and, on a bench, the [`rig`].
 //!
 //! Invariants: an event is in the journal before its tick is shown; no message from outside
 //! reaches [`pump::Pump::handle`]; delivered volume comes from encoder counts and is never rounded
@@ -35,14 +36,17 @@ mod patient;
 pub mod program;
 pub mod prompt;
 pub mod provision;
+pub mod provisioning;
 pub mod pump;
 pub mod ratchet;
 mod recall;
+pub mod rig;
 pub mod score;
 mod seal;
 pub mod settings;
 mod sound;
 mod start;
+pub mod station;
 pub mod supervisor;
 pub mod texts;
 mod watch;

@@ -35,6 +35,7 @@ use protocol::event::{
 use protocol::hex::Tag;
 use protocol::message::Hello;
 use protocol::units::{FlowRate, HOUR_MS, Volume};
+use serde::{Deserialize, Serialize};
 
 /// Version of this program.
 pub const VERSION: [u8; 3] = [0, 1, 0];
@@ -48,7 +49,7 @@ const _: () = assert!(
 );
 
 /// What comes from a person or a sensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
     /// A key's line changed.
     Key {
@@ -486,7 +487,7 @@ impl<B: Board> Pump<B> {
             // It cannot be journaled now; there is room for every code.
             let _ = alarms.push((AlarmCode::Storage, Priority::Medium));
         }
-        alarms.sort_unstable_by_key(|(code, priority)| (core::cmp::Reverse(*priority), *code));
+        most_urgent_first(&mut alarms);
         Face {
             language: self.provision.language,
             asking: prompt.map(|p| p.condition),
@@ -520,6 +521,19 @@ impl<B: Board> Pump<B> {
     /// Cuts the power: all that is left is the board.
     pub fn into_board(self) -> B {
         self.board
+    }
+}
+
+/// Sorts by insertion: there are few, and a sort made for many is a tenth of an image.
+fn most_urgent_first(alarms: &mut [(AlarmCode, Priority)]) {
+    for end in 1..alarms.len() {
+        for at in (1..=end).rev() {
+            if let Some([before, after]) = alarms.get_mut(at - 1..=at)
+                && (core::cmp::Reverse(after.1), after.0) < (core::cmp::Reverse(before.1), before.0)
+            {
+                core::mem::swap(before, after);
+            }
+        }
     }
 }
 

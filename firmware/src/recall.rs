@@ -71,6 +71,7 @@ pub(crate) struct Pair {
 
 impl Recall {
     /// Reads the whole journal; also tells dose and supervisor what their hours hold.
+    #[inline(never)]
     pub(crate) fn read<B: Board>(
         board: &B,
         journal: &Journal,

@@ -26,12 +26,13 @@ use protocol::event::{
     AlarmCode, BolusDelivered, BootReason, InfusionStopped, PoweredOn, StopReason,
 };
 use protocol::units::HOUR_MS;
+use serde::{Deserialize, Serialize};
 
 /// Numbers of prompts begin here times the number of the start, so that none is used twice.
 const PROMPTS_A_BOOT: u32 = 10_000;
 
 /// Why the pump does not start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartError {
     /// The memory was never formatted, or formatting did not end.
     NotFormatted,
@@ -74,12 +75,14 @@ pub struct StartFailed<B> {
     pub board: B,
 }
 
+// None of these is inlined: an image's stack would hold the copies of all of them at once.
 impl<B: Board> Pump<B> {
     /// Prepares the memory for a trial, once, before the first start: erases all of it and writes
     /// the first key. The header is written last, so a cut leaves a memory that is not formatted.
     ///
     /// # Errors
     /// Where the memory is too small or fails.
+    #[inline(never)]
     pub fn format(
         board: &mut B,
         provision: &Provision,
@@ -97,11 +100,20 @@ impl<B: Board> Pump<B> {
         Ok(write_header(board, &genesis)?)
     }
 
+    /// Whether the memory was formatted for this trial, and formatting ended.
+    ///
+    /// # Errors
+    /// Where the memory fails.
+    pub fn is_formatted(board: &B, provision: &Provision) -> Result<bool, NvError> {
+        Ok(read_header(board, &provision.genesis())? == Header::Ours)
+    }
+
     /// Starts on a memory that was formatted for this trial: recalls the journal, counts the start,
     /// and journals it. Nothing is infused until a clinician starts it. Ticks begin at `tick0`.
     ///
     /// # Errors
     /// [`StartFailed`] with the board, where events could not be kept or tagged.
+    #[inline(never)]
     pub fn start(
         board: B,
         provision: &Provision,
@@ -115,6 +127,7 @@ impl<B: Board> Pump<B> {
         }
     }
 
+    #[inline(never)]
     fn begin(
         board: B,
         provision: &Provision,
@@ -220,6 +233,7 @@ struct Parts {
 }
 
 impl Parts {
+    #[inline(never)]
     fn load<B: Board>(
         board: &mut B,
         provision: &Provision,

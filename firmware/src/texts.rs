@@ -6,6 +6,7 @@ use crate::alarms::CODES;
 use core::fmt::Write;
 use heapless::String;
 use protocol::event::{AlarmCode, Condition, Refusal};
+use serde::{Deserialize, Serialize};
 
 /// The longest text, in bytes of UTF-8.
 pub const TEXT_MAX: usize = 160;
@@ -13,7 +14,7 @@ pub const TEXT_MAX: usize = 160;
 pub type Text = String<TEXT_MAX>;
 
 /// Of the texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Language {
     /// English.
     #[default]
@@ -23,7 +24,7 @@ pub enum Language {
 }
 
 /// What the pump has to say about the last thing that happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// A score is in the journal.
     Saved {
