@@ -6,6 +6,7 @@
 //! [`catheter`] and [`memory`]. [`ward`] joins [`patient`] and [`nurse`] with whatever pump there is.
 //! [`fault`] and [`scenario`] are what goes wrong and what is expected of it; [`story`] lives it. [`run`] paces a trial
 //! and joins it with a [`mod@line`], which [`wire`] can damage; only [`clock`] reads a clock.
+//! `machine` is the pump's program, as a library here or as an image that [`qemu`] runs.
 //! [`chance`] and [`math`] make a seed mean the same on every machine.
 //!
 //! Invariants: the journal is a function of the setup alone; the pump is told only what its sensors
@@ -19,11 +20,13 @@ pub mod chance;
 pub mod clock;
 pub mod fault;
 pub mod line;
+mod machine;
 pub mod math;
 pub mod memory;
 pub mod nurse;
 pub mod patient;
 pub mod plant;
+pub mod qemu;
 pub mod run;
 pub mod scenario;
 pub mod setup;

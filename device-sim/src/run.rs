@@ -36,6 +36,9 @@ pub enum Error {
     /// The simulation cannot be made.
     #[error(transparent)]
     Sim(#[from] sim::Error),
+    /// The pump answers no more.
+    #[error("{0}")]
+    Pump(String),
 }
 
 /// How far it is.
@@ -210,6 +213,9 @@ pub fn run(
         sim.take_entries().into_iter().for_each(&mut on_entry);
         let sent = joint.write_from(&mut sim, now);
         remote.report(&sim, joint.attached());
+        if let Some(why) = sim.broken() {
+            return Err(Error::Pump(why));
+        }
         if !(heard || sent || moved) {
             joint.wait(REST_MS);
         }

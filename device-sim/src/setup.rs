@@ -133,6 +133,8 @@ pub struct Setup {
     pub flash_size: u32,
     /// The pump's watchdog does not run out.
     pub watchdog_broken: bool,
+    /// The pump's program is this image in an emulator; none for the library in this process.
+    pub image: Option<PathBuf>,
 }
 
 impl Setup {
@@ -179,6 +181,7 @@ impl Setup {
             memory: None,
             flash_size: FLASH_SIZE,
             watchdog_broken: false,
+            image: None,
         })
     }
 

@@ -11,15 +11,17 @@ pub use hands::Face;
 
 use crate::board::SimBoard;
 use crate::fault::{Change, Schedule};
+use crate::machine::{Hung, Machine, Place};
 use crate::memory::{self, Memory};
 use crate::nurse::NurseEntry;
 use crate::plant::Plant;
 use crate::setup::Setup;
 use crate::ward::{Hand, PumpView, Ward};
 use firmware::acts::Act;
-use firmware::line::Line;
+use firmware::board::SECTOR;
 use firmware::provision::Provision;
 use firmware::pump::{Input, Pump};
+use firmware::rig::Health;
 use protocol::event::{Body, BolusDecision, BootReason, Condition, Key, Raw, decode};
 use protocol::hex::Tag;
 use protocol::time::Uptime;
@@ -39,6 +41,9 @@ pub enum Error {
     /// The pump does not start.
     #[error("the pump does not start: {0}")]
     Start(String),
+    /// The emulator of a pump's image.
+    #[error(transparent)]
+    Qemu(#[from] crate::qemu::Error),
 }
 
 /// An event of the journal, with the time of the trial.
@@ -72,20 +77,12 @@ struct Asked {
 }
 
 struct Running {
-    pump: Pump<SimBoard>,
-    line: Line,
+    pump: Box<dyn Machine>,
     booted_ms: u64,
 }
 
-/// Parts of the program that hang.
-#[derive(Clone, Copy, Default)]
-struct Hung {
-    program: bool,
-    line: bool,
-}
-
 enum Power {
-    On(Box<Running>),
+    On(Running),
     Off(Box<SimBoard>),
     /// Between two states, inside one call.
     Between,
@@ -95,6 +92,7 @@ enum Power {
 pub struct Simulation {
     setup: Setup,
     provision: Box<Provision>,
+    place: Option<Place>,
     power: Power,
     ward: Ward,
     due: BTreeMap<(u64, u64), Due>,
@@ -137,9 +135,23 @@ impl Simulation {
     /// Where the parts do not fit together or the memory cannot be used.
     pub fn new(mut setup: Setup) -> Result<Self, Error> {
         let provision = Box::new(setup.provision()?);
-        let memory = match &setup.memory {
-            Some(path) => Memory::in_file(path, setup.flash_size)?,
-            None => Memory::in_ram(setup.flash_size),
+        let place = match &setup.image {
+            Some(image) => {
+                let memory = setup.memory.as_deref();
+                let memory = memory.map(|path| path.with_extension("psram"));
+                let place = Place::prepare(image, memory.as_deref(), &setup.keys, &provision)?;
+                Some(place)
+            }
+            None => None,
+        };
+        // An image keeps its journal in a memory of its own; here is then only what the board keeps.
+        let (memory, size) = match (&place, &setup.memory) {
+            (Some(_), path) => (path.as_ref().map(|p| p.with_extension("rig")), SECTOR),
+            (None, path) => (path.clone(), setup.flash_size),
+        };
+        let memory = match memory {
+            Some(path) => Memory::in_file(&path, size)?,
+            None => Memory::in_ram(size),
         };
         let plant = Plant::new(
             setup.seed,
@@ -147,13 +159,17 @@ impl Simulation {
             setup.first_fill_nl,
             setup.concentration_mcg_per_ml,
         );
-        let fresh = memory.is_fresh();
+        let fresh = place
+            .as_ref()
+            .map_or(memory.is_fresh(), |place| place.fresh);
         let origin = setup.clock.origin_utc_ms;
         let mut board = SimBoard::new(plant, memory, setup.keys.clone(), origin);
         board.watchdog_broken = setup.watchdog_broken;
         let mut now_ms = 0;
         let mut programmed = setup.plan.rates_nl_per_h.first().copied().unwrap_or(0);
-        if fresh {
+        if fresh && place.is_some() {
+            // The image formats its memory itself, as it was ordered to.
+        } else if fresh {
             let secret = setup.keys.tag_secret();
             Pump::format(&mut board, &provision, &secret)
                 .map_err(|e| Error::Start(format!("{e:?}")))?;
@@ -181,6 +197,7 @@ impl Simulation {
         let presses = setup.presses.clone();
         let mut sim = Self {
             provision,
+            place,
             power: Power::Off(Box::new(board)),
             ward,
             due: BTreeMap::new(),
@@ -269,6 +286,27 @@ impl Simulation {
             .collect()
     }
 
+    /// Why the pump answers no more, where it does not.
+    pub fn broken(&self) -> Option<String> {
+        match &self.power {
+            Power::On(on) => on.pump.broken(),
+            Power::Off(_) | Power::Between => None,
+        }
+    }
+
+    /// How the pump's image fares; none where it is a library or has no supply.
+    pub fn health(&self) -> Option<Health> {
+        match &self.power {
+            Power::On(on) => on.pump.health(),
+            Power::Off(_) | Power::Between => None,
+        }
+    }
+
+    /// The file of an image's non-volatile memory.
+    pub fn image_memory(&self) -> Option<&std::path::Path> {
+        self.place.as_ref().map(Place::memory)
+    }
+
     fn trial_ms_of(&self, raw: &Raw) -> u64 {
         let Ok(head) = raw.head() else { return 0 };
         let booted = self.boots.iter().find(|(boot, _)| *boot == head.boot);
@@ -313,12 +351,10 @@ impl Simulation {
         if let Power::On(on) = &mut self.power
             && !self.hung.line
         {
-            if !bytes.is_empty() {
-                let tick = now_ms.saturating_sub(on.booted_ms);
-                on.line.bytes_in(now, tick, bytes, &on.pump);
-                self.heard |= on.line.monitored(now);
-            }
-            self.acked_seq = on.pump.last_seq().saturating_sub(on.line.unacknowledged());
+            let tick = now_ms.saturating_sub(on.booted_ms);
+            on.pump.bytes_in(now, tick, bytes);
+            self.heard |= on.pump.monitored(now);
+            self.acked_seq = on.pump.acked_seq();
         }
     }
 
@@ -333,9 +369,7 @@ impl Simulation {
             return Vec::new();
         }
         let tick = now_ms.saturating_sub(on.booted_ms);
-        let mut room = [0; 512];
-        let n = on.line.poll_out(now, tick, &on.pump, &mut room);
-        room.get(..n).unwrap_or(&[]).to_vec()
+        on.pump.bytes_out(now, tick)
     }
 
     // --- virtual time ---
@@ -347,7 +381,7 @@ impl Simulation {
 
     /// The next thing that is due until then; false where nothing is, and it is that late now.
     pub fn step(&mut self, until_ms: u64) -> bool {
-        if self.closed() {
+        if self.closed() || self.broken().is_some() {
             return false;
         }
         let wake = match &self.power {
@@ -464,13 +498,23 @@ impl Simulation {
             return;
         }
         self.turn();
+        self.see_reset();
         let Power::On(on) = &self.power else { return };
         let last = on.pump.last_seq();
         if last == self.scanned_seq {
             return;
         }
         let boot = on.pump.boot();
-        let fresh: Vec<Body> = (self.scanned_seq + 1..=last)
+        let mut from = self.scanned_seq + 1;
+        if self.scanned_seq == 0 {
+            // On an older memory only what belongs to this start is news.
+            let here = |seq: &u64| {
+                let event = on.pump.event(*seq);
+                event.is_none_or(|(raw, _)| raw.head().is_ok_and(|head| head.boot == boot))
+            };
+            from = (1..=last).rev().take_while(here).last().unwrap_or(last);
+        }
+        let fresh: Vec<Body> = (from..=last)
             .filter_map(|seq| on.pump.event(seq))
             .filter_map(|(raw, _)| decode(&raw).ok())
             .filter(|(head, _)| head.boot == boot)

@@ -1,12 +1,10 @@
 //! A pump at work on a real pseudo-terminal, and a gateway's receiver at the other end of it.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that fails says where"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod bedside;
 mod common;
 
+use bedside::Gateway;
 use device_sim::fault::{Fault, What};
 use device_sim::nurse::NurseEntry;
 use device_sim::patient::kind::Kind;
@@ -15,111 +13,12 @@ use device_sim::setup::Setup;
 use device_sim::sim::Simulation;
 use device_sim::wire::Damage;
 use protocol::event::{Key, Raw};
-use protocol::frame::{decode_from_pump, encode_to_pump};
 use protocol::hex::Tag;
-use protocol::link::{Receiver, Taken};
-use protocol::time::Uptime;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 const HOUR: u64 = 3_600_000;
-
-/// A gateway without a store: what it took counts as stored.
-struct Gateway {
-    link: PathBuf,
-    port: Option<Box<dyn serialport::SerialPort>>,
-    receiver: Receiver,
-    wall: device_sim::clock::Wall,
-    bytes: Vec<u8>,
-    events: Vec<(Raw, Tag)>,
-    manifest: Vec<u8>,
-    bad_frames: u32,
-    opened: u32,
-}
-
-impl Gateway {
-    fn new(link: &Path) -> Self {
-        Self {
-            link: link.into(),
-            port: None,
-            receiver: Receiver::new(Uptime::ZERO, 0, true),
-            wall: device_sim::clock::Wall::start(),
-            bytes: Vec::new(),
-            events: Vec::new(),
-            manifest: Vec::new(),
-            bad_frames: 0,
-            opened: 0,
-        }
-    }
-
-    /// One round: what came, and what is to be said.
-    fn round(&mut self) {
-        let now = self.wall.uptime();
-        let Some(port) = &mut self.port else {
-            let opened = serialport::new(self.link.to_string_lossy(), 115_200)
-                .timeout(core::time::Duration::from_millis(20))
-                .open();
-            if let Ok(port) = opened {
-                self.port = Some(port);
-                self.opened += 1;
-                self.receiver.reopen(now);
-                self.bytes.clear();
-            } else {
-                device_sim::clock::rest(20);
-            }
-            return;
-        };
-        let mut buffer = [0; 4_096];
-        match port.read(&mut buffer) {
-            Ok(0) => self.port = None,
-            Ok(n) => self.bytes.extend_from_slice(&buffer[..n]),
-            Err(e) if e.kind() == std::io::ErrorKind::TimedOut => {}
-            Err(_) => self.port = None,
-        }
-        while let Some(end) = self.bytes.iter().position(|b| *b == 0) {
-            let frame: Vec<u8> = self.bytes.drain(..=end).collect();
-            self.take(now, &frame[..end]);
-        }
-        self.say(now);
-    }
-
-    fn take(&mut self, now: Uptime, between_zeros: &[u8]) {
-        let Ok(message) = decode_from_pump(between_zeros) else {
-            self.bad_frames += u32::from(!between_zeros.is_empty());
-            return;
-        };
-        match self.receiver.handle_message(now, message) {
-            Taken::Event { raw, head, tag, .. } => {
-                self.events.push((raw, tag));
-                self.receiver.note_stored(head.seq);
-            }
-            Taken::Hello(_) => {
-                let stored = self.receiver.stored();
-                self.receiver.bind(stored, self.manifest.is_empty());
-            }
-            Taken::ManifestPart(part) => {
-                if usize::from(part.offset) == self.manifest.len() {
-                    self.manifest.extend_from_slice(part.bytes());
-                    self.receiver.note_manifest();
-                }
-            }
-            Taken::Repeat { .. } | Taken::TimeReply(_) | Taken::Heartbeat(_) | Taken::Nothing => {}
-        }
-    }
-
-    fn say(&mut self, now: Uptime) {
-        while let Some(message) = self.receiver.poll_send(now) {
-            let frame = encode_to_pump(&message).unwrap();
-            if let Some(port) = &mut self.port
-                && port.write_all(frame.as_bytes()).is_err()
-            {
-                self.port = None;
-            }
-        }
-    }
-}
 
 fn start(setup: Setup, link: &Path) -> (Remote, JoinHandle<()>, mpsc::Receiver<NurseEntry>) {
     let remote = Remote::new();

@@ -24,18 +24,16 @@ pub struct Face {
 impl Simulation {
     /// What the pump shows to a person.
     pub fn face(&self) -> Face {
-        let Power::On(on) = &self.power else {
-            return Face {
-                lines: Vec::new(),
-                lit: false,
-                trial_ms: self.now_ms,
-            };
+        let face = match &self.power {
+            Power::On(on) => {
+                let tick = self.now_ms.saturating_sub(on.booted_ms);
+                on.pump.face(tick, self.uptime)
+            }
+            Power::Off(_) | Power::Between => None,
         };
-        let tick = self.now_ms.saturating_sub(on.booted_ms);
-        let face = on.pump.face(tick, on.line.monitored(self.uptime));
         Face {
-            lines: lines_of(&face),
-            lit: true,
+            lines: face.as_ref().map(lines_of).unwrap_or_default(),
+            lit: face.is_some(),
             trial_ms: self.now_ms,
         }
     }
@@ -43,11 +41,16 @@ impl Simulation {
     /// What the pump shows, and what it asks.
     pub(super) fn look_at_face(&mut self) {
         let now_ms = self.now_ms;
-        let Power::On(on) = &self.power else {
+        let face = match &self.power {
+            Power::On(on) => on
+                .pump
+                .face(now_ms.saturating_sub(on.booted_ms), self.uptime),
+            Power::Off(_) | Power::Between => None,
+        };
+        let Some(face) = face else {
             self.view.infusing = false;
             return;
         };
-        let face = on.pump.face(now_ms.saturating_sub(on.booted_ms), false);
         self.view.infusing = matches!(face.infusing, Some((Purpose::Therapy, _)));
         self.view.alarms = face.alarms.iter().map(|(code, _)| *code).collect();
         let again_after = u64::from(self.provision.prompts.open_ms);

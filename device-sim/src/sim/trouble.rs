@@ -1,11 +1,12 @@
 //! What goes wrong at the simulated pump, and its supply.
 
-use super::{Due, Error, Hung, Power, Running, Simulation};
+use super::{Due, Error, Power, Running, Simulation};
+use crate::board::SimBoard;
 use crate::fault::{Change, What};
+use crate::machine::{Hung, ImagePump, Machine, NativePump};
 use crate::plant::Plant;
 use firmware::board::Board;
-use firmware::line::Line;
-use firmware::pump::{Input, Pump};
+use firmware::pump::Input;
 use firmware::watchdog::TIMEOUT_MS;
 use protocol::event::BootReason;
 
@@ -120,7 +121,7 @@ impl Simulation {
 
     pub(super) fn switch_off(&mut self) {
         self.power = match core::mem::replace(&mut self.power, Power::Between) {
-            Power::On(on) => Power::Off(Box::new(on.pump.into_board())),
+            Power::On(on) => Power::Off(on.pump.into_board()),
             off @ (Power::Off(_) | Power::Between) => off,
         };
         self.view.infusing = false;
@@ -135,14 +136,8 @@ impl Simulation {
         let Power::On(on) = &mut self.power else {
             return;
         };
-        if !self.hung.program {
-            on.pump.handle_time(now_ms.saturating_sub(on.booted_ms));
-        }
-        if !self.hung.line {
-            on.line.turn(uptime, &on.pump);
-        }
-        on.pump.serve_watchdog(on.line.turns());
-        self.starving_since_ms = if on.pump.board_mut().take_fed() {
+        let tick = now_ms.saturating_sub(on.booted_ms);
+        self.starving_since_ms = if on.pump.turn(uptime, tick, self.hung) {
             None
         } else {
             self.starving_since_ms.or(Some(now_ms))
@@ -168,24 +163,50 @@ impl Simulation {
             return Ok(());
         };
         board.power_on();
-        match Pump::start(*board, &self.provision, reason, 0) {
+        match self.start_pump(board, reason) {
             Ok(pump) => {
-                let line = Line::new(self.uptime, &pump);
-                self.boots.push((pump.boot(), self.now_ms));
                 let booted_ms = self.now_ms;
-                self.power = Power::On(Box::new(Running {
-                    pump,
-                    line,
-                    booted_ms,
-                }));
+                self.boots.push((pump.boot(), booted_ms));
+                self.power = Power::On(Running { pump, booted_ms });
                 self.after();
                 Ok(())
             }
-            Err(failed) => {
-                self.power = Power::Off(Box::new(failed.board));
-                Err(Error::Start(format!("{:?}", failed.error)))
+            Err((why, board)) => {
+                self.power = Power::Off(board);
+                Err(Error::Start(why))
             }
         }
+    }
+
+    fn start_pump(
+        &self,
+        board: Box<SimBoard>,
+        reason: BootReason,
+    ) -> Result<Box<dyn Machine>, (String, Box<SimBoard>)> {
+        if let Some(place) = &self.place {
+            let pump = ImagePump::start(board, place, reason)?;
+            return Ok(Box::new(pump));
+        }
+        match NativePump::start(*board, &self.provision, reason, self.uptime) {
+            Ok(pump) => Ok(Box::new(pump)),
+            Err((error, board)) => Err((format!("{error:?}"), board)),
+        }
+    }
+
+    /// The pump's hardware reset itself: the pump starts again, and no person notices at once.
+    pub(super) fn see_reset(&mut self) {
+        let Power::On(on) = &mut self.power else {
+            return;
+        };
+        let Some(reason) = on.pump.take_reset() else {
+            return;
+        };
+        on.pump.board_mut().power_on();
+        on.pump.start_again(reason);
+        on.booted_ms = self.now_ms;
+        self.boots.push((on.pump.boot(), self.now_ms));
+        self.view.infusing = false;
+        self.asked = None;
     }
 }
 
