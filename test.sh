@@ -8,12 +8,15 @@ cd "$(dirname "$0")"
 step() { printf '\n== %s\n' "$*"; }
 die() { printf 'test.sh: %s\n' "$*" >&2; exit 1; }
 
-# Debian packages: a broker that is not ours, its command-line clients, and the second opinions.
+# Debian packages: a broker that is not ours, its command-line clients, the second opinions, and what
+# builds and runs the pump's image.
 packages=(mosquitto mosquitto-clients sqlite3 tmux python3)
+packages+=(rustc-web cargo-web rust-web-src lld-22 qemu-system-arm)
 missing=()
-for tool in mosquitto mosquitto_sub sqlite3 tmux python3; do
+for tool in mosquitto mosquitto_sub sqlite3 tmux python3 qemu-system-arm; do
   PATH="$PATH:/usr/sbin" command -v "$tool" >/dev/null || missing+=("$tool")
 done
+firmware/scripts/build.sh --check || missing+=("a way to build the pump's image")
 if [ ${#missing[@]} -gt 0 ]; then
   step "installing ${packages[*]}"
   install="apt-get install -y --no-install-recommends ${packages[*]}"
@@ -44,7 +47,10 @@ cargo check --locked --no-default-features --features gateway
 step "tests"
 cargo test --locked --workspace --no-fail-fast
 
-step "tests that need mosquitto, sqlite3, tmux or python3"
+step "the pump's image: size, and instructions of an event"
+firmware/scripts/cost.sh
+
+step "tests that need mosquitto, sqlite3, tmux, python3 or qemu-system-arm"
 cargo test --locked --workspace --no-fail-fast -- --ignored
 
 step "docs"

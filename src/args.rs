@@ -89,6 +89,40 @@ pub(crate) enum Command {
     Bench(BenchArgs),
 }
 
+/// Which pump it is.
+#[cfg(feature = "sim")]
+#[derive(Debug, Args, Clone)]
+pub(crate) struct PumpArgs {
+    /// Where the pump's program runs: in this process, or as the real image in QEMU
+    #[arg(long, default_value = "sim", value_parser = ["sim", "qemu"])]
+    pub(crate) pump: String,
+    /// The image for QEMU, as firmware/scripts/build.sh makes it
+    #[arg(long, value_name = "FILE", default_value = device_sim::qemu::IMAGE)]
+    pub(crate) image: PathBuf,
+}
+
+#[cfg(feature = "sim")]
+impl Default for PumpArgs {
+    fn default() -> Self {
+        Self {
+            pump: "sim".into(),
+            image: device_sim::qemu::IMAGE.into(),
+        }
+    }
+}
+
+#[cfg(feature = "sim")]
+impl PumpArgs {
+    /// The image to run, where one is wanted; a clear word where it cannot be.
+    pub(crate) fn image(&self) -> anyhow::Result<Option<PathBuf>> {
+        if self.pump != "qemu" {
+            return Ok(None);
+        }
+        device_sim::qemu::check(&self.image)?;
+        Ok(Some(self.image.clone()))
+    }
+}
+
 #[cfg(feature = "sim")]
 #[derive(Debug, Args, Clone)]
 #[command(after_help = "Examples:
@@ -111,9 +145,8 @@ pub(crate) struct DemoArgs {
     /// Of all chance
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Which pump
-    #[arg(long, default_value = "sim", value_parser = ["sim"])]
-    pub(crate) pump: String,
+    #[command(flatten)]
+    pub(crate) pump: PumpArgs,
     /// No dashboard
     #[arg(long)]
     pub(crate) headless: bool,
@@ -134,7 +167,7 @@ impl Default for DemoArgs {
             speed: None,
             patient: None,
             seed: 1,
-            pump: "sim".into(),
+            pump: PumpArgs::default(),
             headless: false,
             out: "out".into(),
             listen: None,
@@ -147,14 +180,14 @@ impl Default for DemoArgs {
 #[command(after_help = "Examples:
   thecal sim --link /tmp/pump
   thecal sim --link /tmp/pump --patient leak --days 4 --headless
+  thecal sim --link /tmp/pump --pump qemu
   thecal sim --link /tmp/pump --scenario scenarios/occlusion.toml --headless")]
 pub(crate) struct SimArgs {
     /// The pty appears as this symbolic link
     #[arg(long, value_name = "PATH")]
     pub(crate) link: PathBuf,
-    /// Which pump
-    #[arg(long, default_value = "sim", value_parser = ["sim"])]
-    pub(crate) pump: String,
+    #[command(flatten)]
+    pub(crate) pump: PumpArgs,
     /// The kind of patient
     #[arg(long, value_name = "KIND", default_value = "responder")]
     pub(crate) patient: String,

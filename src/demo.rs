@@ -46,6 +46,7 @@ const ENTRY_PATIENCE: Duration = Duration::from_mins(2);
 pub(crate) fn demo(common: &Common, args: &DemoArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let kinds = kinds(args)?;
+    args.pump.image()?;
     let hours = BASELINE_H + args.days * 24;
     let speed = args
         .speed
@@ -219,7 +220,8 @@ impl Ward {
                 offset_min: OFFSET_MIN,
             },
         };
-        let setup = plan.setup()?;
+        let mut setup = plan.setup()?;
+        setup.image = args.pump.image()?;
         let port = bedside.join(format!("pump-{bed}"));
         let (remote, link, entries) = (Remote::new(), port.clone(), self.entries.clone());
         let runs = remote.clone();

@@ -48,6 +48,7 @@ pub(crate) fn sim(common: &Common, args: &SimArgs) -> anyhow::Result<()> {
         },
     };
     let mut setup = plan.setup()?;
+    setup.image = args.pump.image()?;
     if let Some(path) = &args.scenario {
         let name = path.display();
         let text = std::fs::read_to_string(path).with_context(|| name.to_string())?;
