@@ -89,7 +89,7 @@ pub(crate) enum Command {
     Bench(BenchArgs),
 }
 
-/// Which pump it is.
+// Which pump it is. No doc comment: it would become the text about the whole command.
 #[cfg(feature = "sim")]
 #[derive(Debug, Args, Clone)]
 pub(crate) struct PumpArgs {
