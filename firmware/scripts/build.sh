@@ -28,6 +28,8 @@ esac
 
 # Nothing here may make rustup download something.
 export RUSTUP_AUTO_INSTALL=0
+# The flags that an image is built with are in .cargo/config.toml; these would take their place.
+unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 # A target folder of its own: two compilers in one folder rebuild each other's work.
 out="${CARGO_TARGET_DIR:-$PWD/target}/fw"
 options=(--locked --package firmware --features board --profile firmware
@@ -56,7 +58,7 @@ elif [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ] && has_sources /usr/bin/rust
   command -v lld-22 >/dev/null; then
   route="Debian's $(/usr/bin/rustc --version)"
   build() {
-    env -u RUSTUP_TOOLCHAIN -u CARGO -u RUSTC -u RUSTFLAGS PATH=/usr/bin:/bin RUSTC_BOOTSTRAP=1 \
+    env -u RUSTUP_TOOLCHAIN -u CARGO -u RUSTC PATH=/usr/bin:/bin RUSTC_BOOTSTRAP=1 \
       "$linker=lld-22" cargo build "${options[@]}" -Zbuild-std=core
   }
 else
