@@ -93,13 +93,11 @@ impl Spool {
     /// # Errors
     /// Where the disk fails.
     pub fn begin_session(&self, now_utc_ms: i64) -> Result<u32, Error> {
-        self.db
-            .query_row(
-                "INSERT INTO session SELECT ifnull(max(number), 0) + 1, ?1 FROM session RETURNING number",
-                [now_utc_ms],
-                |row| row.get(0),
-            )
-            .at(&self.path)
+        // No RETURNING: its row comes before the commit, and a failure of that would not be seen.
+        let sql = "INSERT INTO session SELECT ifnull(max(number), 0) + 1, ?1 FROM session";
+        self.db.execute(sql, [now_utc_ms]).at(&self.path)?;
+        let number = self.db.last_insert_rowid();
+        Ok(u32::try_from(number).unwrap_or(u32::MAX))
     }
 
     /// A word about a trial.

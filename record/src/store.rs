@@ -212,11 +212,10 @@ pub(crate) fn open_writer(path: &Path, kind: Kind) -> Result<Writer, Error> {
     }
     let synced = File::open(path).at(path)?;
     synced.sync_all().at(path)?;
-    match File::open(beside(path, "-wal")) {
-        Ok(wal) => wal.sync_all().at(path)?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(e).at(path),
-    }
+    // The change of mode is answered before it is on the disk. Where that failed there is no log:
+    // the file has its old journal still, and with it another promise.
+    let wal = beside(path, "-wal");
+    File::open(&wal).and_then(|wal| wal.sync_all()).at(&wal)?;
     sync_folder_of(path)?;
     Ok(Writer { db, synced, is_new })
 }
