@@ -55,8 +55,12 @@ pub(crate) fn gateway(common: &Common, args: GatewayArgs) -> anyhow::Result<()> 
             .context("starting the gateway")?;
         eprintln!("{words}");
         stop.wait().await;
+        let failure = gateway.store_failure();
         gateway.stop().await;
-        Ok(())
+        match failure {
+            None => Ok(()),
+            Some(why) => Err(anyhow!("{why}")).context("the spool could not be written"),
+        }
     })
 }
 

@@ -113,6 +113,12 @@ impl Gateway {
         self.bedside.is_done()
     }
 
+    /// Why the spool failed, where it did.
+    pub fn store_failure(&self) -> Option<String> {
+        let mut beds = self.bedside.beds.iter();
+        beds.find_map(|bed| lock(&bed.view).technical.store.clone())
+    }
+
     /// Stops line, publisher and store, in this order: what came in is on disk when it returns.
     pub async fn stop(self) {
         self.bedside.stop.store(true, Ordering::Relaxed);

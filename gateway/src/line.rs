@@ -55,6 +55,7 @@ pub struct Line {
     wall_step_ms: i64,
     broken: bool,
     notices: Vec<String>,
+    failure_said: bool,
 }
 
 impl std::fmt::Debug for Line {
@@ -84,6 +85,7 @@ impl Line {
             wall_step_ms: 0,
             broken: false,
             notices: Vec::new(),
+            failure_said: false,
         }
     }
 
@@ -234,6 +236,13 @@ impl Line {
             drop(own);
         }
         self.close_if_due(now);
+        let failure = lock(&self.parts.view).technical.store.clone();
+        if let Some(why) = failure.filter(|_| !self.failure_said) {
+            self.failure_said = true;
+            self.notices.push(format!(
+                "{why}; nothing is acknowledged any more, the pump keeps its data"
+            ));
+        }
     }
 
     fn watch_link(&mut self, now: Now) {

@@ -10,7 +10,7 @@ use crate::key_files::Trust;
 use crate::mqtt::{Answer, Incoming, Link, Message, Url};
 use crate::outbox::{Key, Outbox};
 use crate::store::Store;
-use crate::uplink::{Outgoing, Receipted, Refusal, Uplink};
+use crate::uplink::{Outgoing, Refusal, Uplink};
 use protocol::keys::{KeyPair, open_json};
 use protocol::topics::{Alarms, CommandReply, EntryCommand, LinkWord, Status, Topic, Topics};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -201,16 +201,13 @@ impl Publisher {
         };
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || {
-            let _ = store.with(move |spool| {
-                for Receipted {
-                    key,
-                    recorder,
-                    through_seq,
-                } in news
-                {
-                    let utc = now.utc.as_unix_millis();
-                    let _ = spool.note_receipt(&key.0, &key.1, &recorder, through_seq, utc);
-                }
+            // Where that fails, the next append fails too, and that is alarmed.
+            let _ = store.write(move |spool| {
+                let utc = now.utc.as_unix_millis();
+                news.iter().try_for_each(|news| {
+                    let (trial, source) = &news.key;
+                    spool.note_receipt(trial, source, &news.recorder, news.through_seq, utc)
+                })
             });
         });
     }

@@ -125,6 +125,25 @@ impl Store {
         Ok(work(spool.as_mut()))
     }
 
+    /// Writes something else, between two commits. Where that fails the store has failed, as by a
+    /// commit of rows.
+    ///
+    /// # Errors
+    /// Where the store failed or has stopped.
+    pub fn write<T>(
+        &self,
+        work: impl FnOnce(&mut dyn SpoolFile) -> Result<T, record::Error>,
+    ) -> Result<T, Failed> {
+        if let Some(failed) = lock(&self.0.turn).failed.clone() {
+            return Err(failed);
+        }
+        let done = self.with(work)?;
+        done.map_err(|e| {
+            let failed = Failed(e.to_string());
+            lock(&self.0.turn).failed.get_or_insert(failed).clone()
+        })
+    }
+
     /// Rows of a source after a seq.
     ///
     /// # Errors
@@ -268,6 +287,25 @@ mod tests {
         *lock(&store.0.spool) = Some(Box::new(sound));
         let failure = store.append("T", vec![row(1, 9)]).unwrap_err();
         assert!(failure.0.contains("a.spool"), "{failure}");
+    }
+
+    #[test]
+    fn after_a_word_that_could_not_be_written_nothing_is_answered_as_stored() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        store
+            .write(|spool| spool.set_meta("T", "bed", "07"))
+            .unwrap();
+        *lock(&store.0.spool) = None;
+        let read_only = Spool::open_read_only(&dir.path().join("a.spool"));
+        *lock(&store.0.spool) = Some(Box::new(read_only.unwrap()));
+        let word = store.write(|spool| spool.set_meta("T", "zone", "UTC"));
+        let failure = word.unwrap_err();
+        *lock(&store.0.spool) = None;
+        let sound = Spool::open(&dir.path().join("a.spool")).unwrap();
+        *lock(&store.0.spool) = Some(Box::new(sound));
+        assert_eq!(store.append("T", vec![row(1, 1)]), Err(failure.clone()));
+        assert_eq!(store.write(|spool| spool.sources()), Err(failure));
     }
 
     #[test]

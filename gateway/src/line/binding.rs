@@ -130,12 +130,11 @@ impl Line {
             ];
             parts
                 .store
-                .with(move |spool| {
+                .write(move |spool| {
                     words
                         .iter()
                         .try_for_each(|(key, value)| spool.set_meta(&trial, key, value))
                 })
-                .map_err(|e| e.to_string())?
                 .map_err(|e| e.to_string())?;
             let mut own = lock(&parts.own);
             if own.is_none() {

@@ -48,10 +48,13 @@ impl Line {
             Ok(()) => {
                 let trial = self.parts.config.trial.clone();
                 let word = reason.word();
-                let _ = self
+                let noted = self
                     .parts
                     .store
-                    .with(move |spool| spool.set_meta(&trial, "closed", word));
+                    .write(move |spool| spool.set_meta(&trial, "closed", word));
+                if let Err(e) = noted {
+                    lock(&self.parts.view).technical.store = Some(e.to_string());
+                }
             }
             Err(why) => lock(&self.parts.view).technical.store = Some(why),
         }

@@ -32,9 +32,6 @@ impl Line {
                 self.broken = true;
                 self.receiver.forget_unstored();
                 lock(&self.parts.view).technical.store = Some(e.to_string());
-                self.notices.push(format!(
-                    "{e}; nothing is acknowledged any more, the pump keeps its data"
-                ));
                 return;
             }
         };
