@@ -89,6 +89,11 @@ impl Lane {
         }
     }
 
+    /// Whether it runs CI's fixed count.
+    pub(crate) fn has_fixed_count(&self) -> bool {
+        self.args.minutes.is_none()
+    }
+
     /// Adds to a count; its name is in `snake_case`.
     pub(crate) fn count(&mut self, name: &str, n: u64) {
         *self.run.counts.entry(name.into()).or_default() += n;

@@ -11,6 +11,16 @@ mod golden;
 mod ledger;
 mod model;
 mod powercut;
+mod promise;
+#[path = "../../gateway/tests/common/mod.rs"]
+#[expect(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "a pump on a pty, as the gateway's tests have it"
+)]
+mod pty_pump;
+mod syscalls;
+mod writer;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -34,9 +44,11 @@ enum Command {
     Model(model::ModelArgs),
     /// Make disk images of what a power cut may leave, recover them, hold them against what was acknowledged.
     Powercut(powercut::PowercutArgs),
-    /// What `powercut` records: writes in the current folder and says what it would acknowledge.
+    /// Let the n-th system call of gateway, recorder and their writers fail, for n = 1 until none is left.
+    Syscalls(syscalls::SyscallsArgs),
+    /// What the lanes record and disturb: writes in the current folder and says what it would acknowledge.
     #[command(hide = true)]
-    Write(powercut::WriteArgs),
+    Write(writer::WriterArgs),
 }
 
 #[derive(Debug, Args)]
@@ -54,7 +66,8 @@ fn main() -> ExitCode {
         Command::Sum(args) => ledger::sum(&args.repository, args.check),
         Command::Model(args) => model::run(&args),
         Command::Powercut(args) => powercut::run(&args),
-        Command::Write(args) => powercut::write(args),
+        Command::Syscalls(args) => syscalls::run(&args),
+        Command::Write(args) => writer::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

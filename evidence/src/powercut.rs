@@ -12,22 +12,16 @@
 
 mod disk;
 mod recording;
-mod writer;
 
 use crate::chance::Chance;
-use crate::golden::TRIAL;
 use crate::ledger::{Lane, LaneArgs};
+use crate::promise::{Promise, scratch};
+use crate::writer::{Acked, Kind, WriterArgs};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use disk::{Disk, STYLES, Style};
-use record::verify::{Evidence, Options, Report, verify};
-use record::{Record, Spool};
 use recording::{Recorder, Step};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use writer::{Acked, Kind, Trial, WriterArgs};
-
-pub(crate) use writer::{WriterArgs as WriteArgs, run as write};
 
 /// What the lane is told.
 #[derive(Clone, Debug, Args)]
@@ -99,22 +93,22 @@ fn cases(seed: u64) -> [(usize, Case); 5] {
             seed,
             hours,
             normal: false,
+            rows: None,
         };
         Case { args, kills }
     };
     [
-        (35, case(Kind::Record, 3, false)),
-        (30, case(Kind::Record, 3, true)),
-        (15, case(Kind::Spool, 2, false)),
-        (15, case(Kind::Spool, 2, true)),
+        (40, case(Kind::Record, 3, false)),
+        (35, case(Kind::Record, 3, true)),
+        (10, case(Kind::Spool, 2, false)),
+        (10, case(Kind::Spool, 2, true)),
         (5, case(Kind::Key, 1, false)),
     ]
 }
 
-/// What a recording is held against.
+/// What a writer did, and what it promised.
 struct Recording {
-    args: WriterArgs,
-    trial: Trial,
+    promise: Promise,
     steps: Vec<Step>,
 }
 
@@ -145,8 +139,7 @@ impl Case {
         }
         recording::record(&mut recorder, folder.path(), &command, None)?;
         Ok(Recording {
-            args: self.args,
-            trial: Trial::new(self.args.hours),
+            promise: Promise::new(self.args),
             steps: recorder.steps,
         })
     }
@@ -154,15 +147,35 @@ impl Case {
 
 impl Recording {
     /// How many images of the whole each point in time gets: most where something was just
-    /// promised or is about to be synced.
+    /// promised or is about to be synced, few in the middle of a long run of writes.
     fn weights(&self) -> Vec<u64> {
-        let next = self.steps.iter().skip(1).map(Some).chain([None]);
-        let weight = |(step, next): (&Step, Option<&Step>)| {
-            let about = matches!(next, Some(Step::SyncFile { .. } | Step::SyncFolder));
-            let promised = matches!(step, Step::Ack(_) | Step::Start);
-            if about || promised { 6 } else { 1 }
-        };
-        self.steps.iter().zip(next).map(weight).collect()
+        let is_turn = |step: &Step| is_file_sync(step) || is_folder_sync(step) || is_word(step);
+        let count = self.steps.len();
+        let mut until = vec![usize::MAX; count];
+        let mut next = usize::MAX;
+        for (place, step) in until.iter_mut().zip(&self.steps).rev() {
+            *place = next;
+            next = if is_turn(step) {
+                1
+            } else {
+                next.saturating_add(1)
+            };
+        }
+        let mut since = usize::MAX;
+        let mut weights = Vec::with_capacity(count);
+        for (at, (step, until)) in self.steps.iter().zip(until).enumerate() {
+            since = if is_turn(step) {
+                0
+            } else {
+                since.saturating_add(1)
+            };
+            weights.push(match since.min(until) {
+                0 | 1 => 24,
+                2..12 => 4,
+                _ => u64::from(at.is_multiple_of(16)),
+            });
+        }
+        weights
     }
 
     /// Makes and recovers images at all points in time.
@@ -233,14 +246,14 @@ impl Recording {
                 swept.images += 1;
                 let goes_on = index.is_multiple_of(16);
                 swept.went_on += u64::from(goes_on);
-                let Err(error) = self.recover(folder.path(), &acked, goes_on) else {
+                let Err(error) = self.promise.hold(folder.path(), &acked, goes_on) else {
                     continue;
                 };
                 let kept = scratch()?.keep();
                 disk.cut(style, &mut chance, &kept)?;
                 swept.violations.push(format!(
                     "{:?} after step {at} of {}, {style:?}, acknowledged {acked:?}: {error:#} (image {index}, kept in {})",
-                    self.args,
+                    self.promise.args,
                     self.steps.len(),
                     kept.display()
                 ));
@@ -250,136 +263,9 @@ impl Recording {
         }
         Ok(swept)
     }
-
-    /// Recovers an image and holds it against what was acknowledged.
-    fn recover(&self, folder: &Path, acked: &Acked, goes_on: bool) -> anyhow::Result<()> {
-        let path = writer::path(self.args.kind, folder);
-        match self.args.kind {
-            Kind::Spool => self.recover_spool(&path, acked)?,
-            Kind::Record => self.recover_record(&path, acked)?,
-            Kind::Key => {
-                let pair = gateway::key_files::load_or_create(&path)?;
-                let key = pair.public().to_string();
-                let promised = acked.key.as_ref().unwrap_or(&key);
-                ensure!(*promised == key, "another key than the one that was shown");
-                let shown = std::fs::read_to_string(gateway::key_files::beside(&path, "pub"))
-                    .context("the public half")?;
-                ensure!(shown.trim() == key, "the public half is of another key");
-            }
-        }
-        if goes_on && !self.args.normal {
-            writer::write(self.args, &self.trial, folder, &mut |_| Ok(()))
-                .context("the writer that went on")?;
-            self.is_whole(&path)?;
-        }
-        Ok(())
-    }
-
-    fn recover_spool(&self, path: &Path, acked: &Acked) -> anyhow::Result<()> {
-        let spool = Spool::open(path)?;
-        let there = self.trial.in_spool(&spool)?;
-        ensure!(
-            there >= acked.rows,
-            "{} rows acknowledged, {there} there",
-            acked.rows
-        );
-        if acked.words {
-            for (key, value) in &self.trial.words {
-                let seen = spool.meta(TRIAL, key)?;
-                ensure!(seen.as_ref() == Some(value), "the word {key} is {seen:?}");
-            }
-        }
-        ensure!(
-            !acked.closed || spool.meta(TRIAL, "closed")?.is_some(),
-            "the close is gone"
-        );
-        ensure!(spool.quarantined(TRIAL)?.is_empty(), "rows in quarantine");
-        Ok(())
-    }
-
-    fn recover_record(&self, path: &Path, acked: &Acked) -> anyhow::Result<()> {
-        // As `thecal verify` finds it, before anybody writes.
-        let promised = acked.words || acked.rows > 0;
-        let before = match verify(path, &Options::default()) {
-            Ok(report) => Some(report),
-            Err(e) if promised => bail!("verify: {e}"),
-            Err(_) => None,
-        };
-        let record = Record::open_or_create(path)?;
-        let there = self.trial.in_record(&record)?;
-        ensure!(
-            there >= acked.rows,
-            "{} rows acknowledged, {there} there",
-            acked.rows
-        );
-        if acked.words {
-            for (key, value) in &self.trial.words {
-                let seen = record.meta(key)?;
-                ensure!(seen.as_ref() == Some(value), "the word {key} is {seen:?}");
-            }
-        }
-        ensure!(
-            !acked.closed || record.meta("closed")?.is_some(),
-            "the close is gone"
-        );
-        ensure!(record.quarantined()? == 0, "rows in quarantine");
-        drop(record);
-        let after = verify(path, &Options::default()).context("verify after recovery")?;
-        if let Some(before) = before {
-            let same = |r: &Report| (r.evidence, r.events, r.digest, r.unsigned_from.clone());
-            ensure!(
-                same(&before) == same(&after),
-                "verify differs: {before:?} then {after:?}"
-            );
-        }
-        let events = u64::try_from(there)?;
-        ensure!(
-            after.events == events,
-            "verify counts {}, there are {events}",
-            after.events
-        );
-        ensure!(after.wrong.is_empty(), "verify: {:?}", after.wrong);
-        ensure!(after.missing.is_empty(), "verify: {:?}", after.missing);
-        let whole = acked.closed && !self.args.normal;
-        ensure!(
-            !whole || after.evidence == Evidence::Complete,
-            "verify: {after:?}"
-        );
-        Ok(())
-    }
-
-    /// After the writer went on to its end, everything is there once.
-    fn is_whole(&self, path: &Path) -> anyhow::Result<()> {
-        let acked = Acked {
-            rows: self.trial.rows.len(),
-            words: true,
-            closed: true,
-            key: None,
-        };
-        match self.args.kind {
-            Kind::Spool => self.recover_spool(path, &acked),
-            Kind::Record => self.recover_record(path, &acked),
-            Kind::Key => Ok(()),
-        }
-        .context("after the writer went on")
-    }
 }
 
-/// A folder in memory where there is one: recovery syncs, and that is not what is measured.
-fn scratch() -> anyhow::Result<tempfile::TempDir> {
-    let memory = PathBuf::from("/dev/shm");
-    let base = if memory.is_dir() {
-        memory
-    } else {
-        std::env::temp_dir()
-    };
-    tempfile::Builder::new()
-        .prefix("powercut-")
-        .tempdir_in(base)
-        .context("a folder for images")
-}
-
-/// Mistakes that the lane must find, or it is blind.
+/// Mistakes that the lane must find, or it is blind; each with words of the finding.
 fn plants(seed: u64, jobs: usize, lane: &mut Lane) -> anyhow::Result<()> {
     let case = |kind, normal, kill: Option<u32>| Case {
         args: WriterArgs {
@@ -387,48 +273,48 @@ fn plants(seed: u64, jobs: usize, lane: &mut Lane) -> anyhow::Result<()> {
             seed,
             hours: 1,
             normal,
+            rows: None,
         },
         kills: [kill, None],
     };
-    let mut plants: Vec<(String, Recording)> = Vec::new();
+    let mut plants: Vec<(String, &str, Recording)> = Vec::new();
+    let lost = "acknowledged and lost";
     for kind in [Kind::Spool, Kind::Record] {
-        let name = |what: &str| format!("{kind:?}: {what}");
-        plants.push((name("synchronous=NORMAL"), case(kind, true, None).record()?));
+        let mut plant = |what: &str, words, recording| {
+            plants.push((format!("{kind:?}: {what}"), words, recording));
+        };
+        plant("synchronous=NORMAL", lost, case(kind, true, None).record()?);
         let sound = case(kind, false, None).record()?;
-        plants.push((name("no sync of files"), sound.without(is_file_sync)));
-        plants.push((
-            name("no sync of the folder"),
-            sound.without(|s| *s == Step::SyncFolder),
-        ));
-        plants.push((name("acknowledged before the sync"), sound.acked_early()));
-        plants.push((
-            name("one commit without its sync"),
+        plant("no sync of files", "", sound.without(is_file_sync));
+        plant("no sync of folders", "", sound.without(is_folder_sync));
+        plant("acknowledged before the sync", lost, sound.acked_early());
+        plant(
+            "one commit without its sync",
+            lost,
             sound.without_one_sync(seed)?,
-        ));
+        );
     }
-    let killed = case(Kind::Record, false, Some(12)).record()?;
-    plants.push((
-        "Record: no sync at the start after a kill".into(),
-        killed.without_syncs_at_start(),
-    ));
+    let killed = case(Kind::Record, false, Some(20)).record()?;
+    let name = "Record: no sync at the start after a kill";
+    plants.push((name.into(), lost, killed.without_syncs_at_start()));
+    let made = case(Kind::Record, false, None).record()?;
+    let name = "Record: no sync of the folder that holds the records";
+    plants.push((name.into(), "", made.without(is_sync_of_top)));
     let key = case(Kind::Key, false, None).record()?;
-    plants.push(("Key: no sync of files".into(), key.without(is_file_sync)));
-    plants.push((
-        "Key: no sync of the folder".into(),
-        key.without(|s| *s == Step::SyncFolder),
-    ));
-    for (name, recording) in plants {
-        let swept = recording.sweep(3_000, seed, jobs)?;
-        let found = swept.violations.first();
+    let name = "Key: no sync of files";
+    plants.push((name.into(), "", key.without(is_file_sync)));
+    let name = "Key: no sync of the folder";
+    plants.push((name.into(), "", key.without(is_folder_sync)));
+    for (name, words, recording) in plants {
+        let swept = recording.sweep(600, seed, jobs)?;
+        let found = swept.violations.iter().any(|what| what.contains(words));
+        let images = swept.images;
         ensure!(
-            found.is_some(),
-            "planted and not found in {} images: {name}",
-            swept.images
+            found,
+            "planted and not found in {images} images: {name}: {:?}",
+            swept.violations
         );
-        eprintln!(
-            "powercut: planted, found in {} images: {name}",
-            swept.images
-        );
+        eprintln!("powercut: planted, found in {images} images: {name}");
         lane.count("plants_found", 1);
     }
     Ok(())
@@ -438,11 +324,23 @@ fn is_file_sync(step: &Step) -> bool {
     matches!(step, Step::SyncFile { .. })
 }
 
+fn is_word(step: &Step) -> bool {
+    matches!(step, Step::Ack(_) | Step::Start)
+}
+
+fn is_folder_sync(step: &Step) -> bool {
+    matches!(step, Step::SyncFolder { .. })
+}
+
+/// A sync of the folder in which everything else stands.
+fn is_sync_of_top(step: &Step) -> bool {
+    matches!(step, Step::SyncFolder { name } if name.is_empty())
+}
+
 impl Recording {
     fn with(&self, steps: Vec<Step>) -> Self {
         Self {
-            args: self.args,
-            trial: Trial::new(self.args.hours),
+            promise: Promise::new(self.promise.args),
             steps,
         }
     }
@@ -489,14 +387,15 @@ impl Recording {
             match step {
                 Step::Start => (starts, said) = (starts + 1, false),
                 Step::Ack(_) => said = true,
-                Step::SyncFile { .. } | Step::SyncFolder if starts > 1 && !said => continue,
+                Step::SyncFile { .. } | Step::SyncFolder { .. } if starts > 1 && !said => continue,
                 Step::Write { .. }
                 | Step::Resize { .. }
                 | Step::Link { .. }
                 | Step::Unlink { .. }
                 | Step::Rename { .. }
+                | Step::MakeFolder { .. }
                 | Step::SyncFile { .. }
-                | Step::SyncFolder => {}
+                | Step::SyncFolder { .. } => {}
             }
             kept.push(step.clone());
         }

@@ -9,7 +9,7 @@ use super::recording::{Inode, Step};
 use crate::chance::Chance;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,15 +58,25 @@ struct Content {
 #[derive(Clone, Debug)]
 enum NameChange {
     Link { name: String, inode: Inode },
+    MakeFolder { name: String },
     Unlink { name: String },
     Rename { from: String, to: String },
 }
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug)]
+enum Named {
+    File(Inode),
+    Folder,
+}
+
+type Names = BTreeMap<String, Named>;
 
 /// The disk after some steps.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     contents: BTreeMap<Inode, Content>,
-    names: BTreeMap<String, Inode>,
+    names: Names,
     pending: Vec<NameChange>,
 }
 
@@ -85,6 +95,10 @@ impl Disk {
                 let (name, inode) = (name.clone(), *inode);
                 self.pending.push(NameChange::Link { name, inode });
             }
+            Step::MakeFolder { name } => {
+                let name = name.clone();
+                self.pending.push(NameChange::MakeFolder { name });
+            }
             Step::Unlink { name } => self.pending.push(NameChange::Unlink { name: name.clone() }),
             Step::Rename { from, to } => self.pending.push(NameChange::Rename {
                 from: from.clone(),
@@ -96,10 +110,16 @@ impl Disk {
                     apply_to(&mut content.durable, &change);
                 }
             }
-            Step::SyncFolder => {
+            Step::SyncFolder { name } => {
+                let mut others = Vec::new();
                 for change in std::mem::take(&mut self.pending) {
-                    rename(&mut self.names, &change);
+                    if change.folder() == name {
+                        rename(&mut self.names, &change);
+                    } else {
+                        others.push(change);
+                    }
                 }
+                self.pending = others;
             }
         }
     }
@@ -120,9 +140,20 @@ impl Disk {
         chance: &mut Chance,
         folder: &Path,
     ) -> std::io::Result<()> {
-        for (name, inode) in self.names_left(style, chance) {
-            if let Some(content) = self.contents.get(&inode) {
-                content.write(style, chance, &folder.join(name))?;
+        // In order of their names: a folder comes before what is in it.
+        for (name, named) in self.names_left(style, chance) {
+            let path = folder.join(name);
+            // A folder whose name is gone takes all in it along.
+            if !path.parent().is_some_and(Path::is_dir) {
+                continue;
+            }
+            match named {
+                Named::Folder => std::fs::create_dir(path)?,
+                Named::File(inode) => {
+                    if let Some(content) = self.contents.get(&inode) {
+                        content.write(style, chance, &path)?;
+                    }
+                }
             }
         }
         Ok(())
@@ -130,7 +161,7 @@ impl Disk {
 
     /// Two names of one file hold the same bytes only where nothing is pending; no writer here
     /// writes a file that has two.
-    fn names_left(&self, style: Style, chance: &mut Chance) -> BTreeMap<String, Inode> {
+    fn names_left(&self, style: Style, chance: &mut Chance) -> Names {
         let mut names = self.names.clone();
         let all = self.pending.len();
         let prefix = chance.below(all + 1);
@@ -151,13 +182,31 @@ impl Disk {
     }
 }
 
-fn rename(names: &mut BTreeMap<String, Inode>, change: &NameChange) {
+impl NameChange {
+    /// The folder that holds the name.
+    fn folder(&self) -> &str {
+        let (Self::Link { name, .. }
+        | Self::MakeFolder { name }
+        | Self::Unlink { name }
+        | Self::Rename { from: name, .. }) = self;
+        name.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+}
+
+fn rename(names: &mut Names, change: &NameChange) {
     match change {
-        NameChange::Link { name, inode } => drop(names.insert(name.clone(), *inode)),
-        NameChange::Unlink { name } => drop(names.remove(name)),
+        NameChange::Link { name, inode } => {
+            names.insert(name.clone(), Named::File(*inode));
+        }
+        NameChange::MakeFolder { name } => {
+            names.insert(name.clone(), Named::Folder);
+        }
+        NameChange::Unlink { name } => {
+            names.remove(name);
+        }
         NameChange::Rename { from, to } => {
-            if let Some(inode) = names.remove(from) {
-                names.insert(to.clone(), inode);
+            if let Some(named) = names.remove(from) {
+                names.insert(to.clone(), named);
             }
         }
     }
@@ -180,7 +229,9 @@ fn apply_to(bytes: &mut Vec<u8>, change: &Change) {
 
 impl Content {
     fn write(&self, style: Style, chance: &mut Chance, path: &Path) -> std::io::Result<()> {
-        let file = File::options().write(true).create_new(true).open(path)?;
+        let mut new = File::options();
+        // Modes are not the disk's matter; a key is read only where others cannot.
+        let file = new.write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all_at(&self.durable, 0)?;
         let all = self.pending.len();
         let len = match style {
@@ -297,6 +348,11 @@ mod tests {
         Step::Link { name, inode }
     }
 
+    fn sync_folder() -> Step {
+        let name = String::new();
+        Step::SyncFolder { name }
+    }
+
     /// Everything that cuts after these steps leave, over many seeds.
     fn seen(steps: &[Step], style: Style) -> BTreeSet<BTreeMap<String, String>> {
         let mut disk = Disk::default();
@@ -327,11 +383,29 @@ mod tests {
         let steps = [link("a", 0), write(0, 0, "x"), Step::SyncFile { inode: 0 }];
         let wanted = BTreeSet::from([files(&[]), files(&[("a", "x")])]);
         assert_eq!(seen(&steps, Style::Subset), wanted);
-        let synced = [&steps[..], &[Step::SyncFolder]].concat();
+        let synced = [&steps[..], &[sync_folder()]].concat();
         let wanted = BTreeSet::from([files(&[("a", "x")])]);
         for style in STYLES {
             assert_eq!(seen(&synced, style), wanted, "{style:?}");
         }
+    }
+
+    #[test]
+    fn a_folder_without_a_synced_name_takes_its_files_along() {
+        let mut disk = Disk::default();
+        let name = || "records".to_owned();
+        disk.apply(&Step::MakeFolder { name: name() });
+        disk.apply(&link("records/a", 0));
+        disk.apply(&Step::SyncFolder { name: name() });
+        let left = |disk: &Disk| {
+            let dir = tempfile::tempdir().unwrap();
+            let style = Style::Dropped;
+            disk.cut(style, &mut Chance::new(1), dir.path()).unwrap();
+            dir.path().join("records/a").exists()
+        };
+        assert!(!left(&disk));
+        disk.apply(&sync_folder());
+        assert!(left(&disk));
     }
 
     #[test]
@@ -340,7 +414,7 @@ mod tests {
             link("a", 0),
             write(0, 0, "--"),
             Step::SyncFile { inode: 0 },
-            Step::SyncFolder,
+            sync_folder(),
             write(0, 0, "1"),
             write(0, 1, "2"),
         ];
@@ -361,7 +435,7 @@ mod tests {
     #[test]
     fn a_long_write_is_torn_at_sectors_and_the_length_may_be_old() {
         let long = "x".repeat(1024);
-        let steps = [link("a", 0), Step::SyncFolder, write(0, 0, &long)];
+        let steps = [link("a", 0), sync_folder(), write(0, 0, &long)];
         let all = seen(&steps, Style::Torn512);
         let texts: BTreeSet<&str> = all.iter().map(|f| f["a"].as_str()).collect();
         let half = "x".repeat(512);

@@ -4,7 +4,7 @@
 //! on a file of the folder, is an error: a recording with a gap would prove nothing.
 
 use anyhow::{Context, bail, ensure};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -33,8 +33,10 @@ pub(crate) enum Step {
     Rename { from: String, to: String },
     /// A file's sync returned.
     SyncFile { inode: Inode },
-    /// The folder's sync returned.
-    SyncFolder,
+    /// A folder was made.
+    MakeFolder { name: String },
+    /// A folder's sync returned; its name is empty for the one that is recorded.
+    SyncFolder { name: String },
     /// The process said that something is safe.
     Ack(String),
 }
@@ -93,10 +95,10 @@ pub(crate) fn record(
 }
 
 /// What an open descriptor stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Open {
     File(Inode),
-    Folder,
+    Folder(String),
 }
 
 /// Turns strace's lines into steps.
@@ -105,6 +107,7 @@ pub(crate) struct Recorder {
     folder: String,
     pub(crate) steps: Vec<Step>,
     names: BTreeMap<String, Inode>,
+    folders: BTreeSet<String>,
     inodes: usize,
     open: BTreeMap<i64, Open>,
     /// Where the next `write` of each descriptor goes.
@@ -120,6 +123,7 @@ impl Recorder {
             folder: folder.to_string_lossy().into_owned(),
             steps: Vec::new(),
             names: BTreeMap::new(),
+            folders: BTreeSet::from([String::new()]),
             inodes: 0,
             open: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -178,25 +182,32 @@ impl Recorder {
             }
             "dup" | "dup2" | "dup3" => self.duplicated(fd(0)?, result),
             "fcntl" if arg(1)?.starts_with("F_DUPFD") => self.duplicated(fd(0)?, result),
-            "fcntl" | "mkdir" => Ok(()),
+            "fcntl" => Ok(()),
+            "mkdir" => {
+                if let Some(name) = self.name_of(&path(arg(0)?)?) {
+                    self.folders.insert(name.clone());
+                    self.steps.push(Step::MakeFolder { name });
+                }
+                Ok(())
+            }
             "write" => self.write(fd(0)?, arg(1)?, result),
             "pwrite64" => {
-                if let Some(Open::File(inode)) = self.open.get(&fd(0)?).copied() {
+                if let Some(Open::File(inode)) = self.open.get(&fd(0)?).cloned() {
                     self.written(inode, arg(3)?.parse()?, &bytes(arg(1)?)?, result)?;
                 }
                 Ok(())
             }
             "ftruncate" => {
-                if let Some(Open::File(inode)) = self.open.get(&fd(0)?).copied() {
+                if let Some(Open::File(inode)) = self.open.get(&fd(0)?).cloned() {
                     let len = arg(1)?.parse()?;
                     self.resized(inode, len);
                 }
                 Ok(())
             }
             "fsync" | "fdatasync" => {
-                match self.open.get(&fd(0)?).copied() {
+                match self.open.get(&fd(0)?).cloned() {
                     Some(Open::File(inode)) => self.steps.push(Step::SyncFile { inode }),
-                    Some(Open::Folder) => self.steps.push(Step::SyncFolder),
+                    Some(Open::Folder(name)) => self.steps.push(Step::SyncFolder { name }),
                     None => {}
                 }
                 Ok(())
@@ -248,10 +259,9 @@ impl Recorder {
         let Some(name) = self.name_of(path) else {
             return Ok(());
         };
-        ensure!(!name.contains('/'), "a folder in the folder: {name}");
         ensure!(!flags.contains("SYNC"), "opened with {flags}");
-        if name.is_empty() {
-            self.open.insert(fd, Open::Folder);
+        if self.folders.contains(&name) {
+            self.open.insert(fd, Open::Folder(name));
             return Ok(());
         }
         let inode = match self.names.get(&name) {
@@ -280,17 +290,17 @@ impl Recorder {
     }
 
     fn duplicated(&mut self, from: i64, to: i64) -> anyhow::Result<()> {
-        match self.open.get(&from).copied() {
+        match self.open.get(&from).cloned() {
             // Its place is shared with the first one, which the model does not follow.
             Some(Open::File(_)) => bail!("a file's descriptor is duplicated"),
-            Some(Open::Folder) => drop(self.open.insert(to, Open::Folder)),
+            Some(folder) => drop(self.open.insert(to, folder)),
             None => drop(self.open.remove(&to)),
         }
         Ok(())
     }
 
     fn write(&mut self, fd: i64, text: &str, result: i64) -> anyhow::Result<()> {
-        if let Some(Open::File(inode)) = self.open.get(&fd).copied() {
+        if let Some(Open::File(inode)) = self.open.get(&fd).cloned() {
             let place = self.places.get(&fd).copied().unwrap_or(0);
             let end = self.lens.get(inode).copied().unwrap_or(0);
             let at = if place == usize::MAX { end } else { place };
@@ -346,6 +356,8 @@ impl Recorder {
         match (self.name_of(from), self.name_of(to)) {
             (Some(from), Some(to)) => {
                 let inode = self.names.remove(&from).context("rename of no file")?;
+                let folder = |name: &str| name.rsplit_once('/').map(|(f, _)| f.to_owned());
+                ensure!(folder(&from) == folder(&to), "a rename into another folder");
                 self.names.insert(to.clone(), inode);
                 self.steps.push(Step::Rename { from, to });
                 Ok(())
@@ -439,7 +451,9 @@ mod tests {
             rename,
             write(0, "x"),
             Step::SyncFile { inode: 0 },
-            Step::SyncFolder,
+            Step::SyncFolder {
+                name: String::new(),
+            },
             Step::Ack("rows 1".into()),
         ];
         assert_eq!(steps.unwrap(), wanted);

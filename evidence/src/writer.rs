@@ -38,6 +38,9 @@ pub(crate) struct WriterArgs {
     /// Plant: write with `synchronous=NORMAL`, past the record crate.
     #[arg(long)]
     pub(crate) normal: bool,
+    /// Stop after so many rows.
+    #[arg(long)]
+    pub(crate) rows: Option<usize>,
 }
 
 /// What was acknowledged so far.
@@ -127,7 +130,7 @@ impl Trial {
 pub(crate) fn path(kind: Kind, folder: &Path) -> PathBuf {
     folder.join(match kind {
         Kind::Spool => "gw.spool",
-        Kind::Record => "T-0001.thecal",
+        Kind::Record => "records/T-0001.thecal",
         Kind::Key => "gw.key",
     })
 }
@@ -140,7 +143,8 @@ pub(crate) fn run(args: WriterArgs) -> anyhow::Result<()> {
         out.write_all(format!("{line}\n").as_bytes())?;
         Ok(out.flush()?)
     };
-    write(args, &Trial::new(args.hours), Path::new(""), &mut say)
+    let folder = std::env::current_dir()?;
+    write(args, &Trial::new(args.hours), &folder, &mut say)
 }
 
 type Say<'s> = &'s mut dyn FnMut(String) -> anyhow::Result<()>;
@@ -153,13 +157,12 @@ pub(crate) fn write(
     say: Say<'_>,
 ) -> anyhow::Result<()> {
     let path = path(args.kind, folder);
-    let mut chance = Chance::new(args.seed);
     if args.normal {
         return write_normal(args, trial, &path, say);
     }
     match args.kind {
-        Kind::Spool => write_spool(trial, &path, &mut chance, say),
-        Kind::Record => write_record(trial, &path, &mut chance, say),
+        Kind::Spool => write_spool(args, trial, &path, say),
+        Kind::Record => write_record(args, trial, &path, say),
         Kind::Key => {
             let pair = gateway::key_files::load_or_create(&path)?;
             say(format!("key {}", pair.public()))
@@ -168,12 +171,9 @@ pub(crate) fn write(
 }
 
 /// As the gateway: counts its start, learns its trial, acknowledges what it finds, then commits.
-fn write_spool(
-    trial: &Trial,
-    path: &Path,
-    chance: &mut Chance,
-    say: Say<'_>,
-) -> anyhow::Result<()> {
+fn write_spool(args: WriterArgs, trial: &Trial, path: &Path, say: Say<'_>) -> anyhow::Result<()> {
+    let mut chance = Chance::new(args.seed);
+    let end = args.rows.unwrap_or(trial.rows.len());
     let mut spool = Spool::open(path)?;
     spool.begin_session(START)?;
     for (key, value) in &trial.words {
@@ -182,8 +182,8 @@ fn write_spool(
     say("words".into())?;
     let mut stored = trial.in_spool(&spool)?;
     say(format!("rows {stored}"))?;
-    while stored < trial.rows.len() {
-        let (from, to) = next_batch(stored, trial, chance);
+    while stored < end {
+        let (from, to) = next_batch(stored, end, &mut chance);
         let batch = trial.rows.get(from..to).context("a batch")?;
         spool.append(batch.iter().map(|row| (TRIAL, row)))?;
         stored = to;
@@ -192,18 +192,19 @@ fn write_spool(
             spool.note_receipt(TRIAL, PUMP, "ward", stored.try_into()?, START)?;
         }
     }
+    if args.rows.is_some() {
+        return Ok(());
+    }
     spool.set_meta(TRIAL, "closed", "planned")?;
     say("closed".into())
 }
 
 /// As the recorder: takes the record up, says what it holds, then commits; at the end it seals and
 /// folds. Nothing is committed before the first word about what was found.
-fn write_record(
-    trial: &Trial,
-    path: &Path,
-    chance: &mut Chance,
-    say: Say<'_>,
-) -> anyhow::Result<()> {
+fn write_record(args: WriterArgs, trial: &Trial, path: &Path, say: Say<'_>) -> anyhow::Result<()> {
+    let mut chance = Chance::new(args.seed);
+    let end = args.rows.unwrap_or(trial.rows.len());
+    record::store::make_folder(path.parent().context("a folder")?)?;
     let mut record = Record::open_or_create(path)?;
     record.set_meta("trial_id", TRIAL)?;
     record.set_meta("origin", "pump")?;
@@ -213,11 +214,14 @@ fn write_record(
         record.set_meta(key, value)?;
     }
     say("words".into())?;
-    while stored < trial.rows.len() {
-        let (from, to) = next_batch(stored, trial, chance);
+    while stored < end {
+        let (from, to) = next_batch(stored, end, &mut chance);
         record.append(trial.rows.get(from..to).context("a batch")?, START)?;
         stored = to;
         say(format!("rows {stored}"))?;
+    }
+    if args.rows.is_some() {
+        return Ok(());
     }
     for source in [PUMP, GATEWAY] {
         record.seal(source, "ward-1", &golden::recorder_pair(), START + 1)?;
@@ -227,7 +231,7 @@ fn write_record(
 }
 
 /// Some rows again, as after a lost acknowledgement, and some new ones.
-fn next_batch(stored: usize, trial: &Trial, chance: &mut Chance) -> (usize, usize) {
+fn next_batch(stored: usize, end: usize, chance: &mut Chance) -> (usize, usize) {
     let again = if chance.below(4) == 0 {
         chance.below(4)
     } else {
@@ -238,10 +242,7 @@ fn next_batch(stored: usize, trial: &Trial, chance: &mut Chance) -> (usize, usiz
     } else {
         1 + chance.below(4)
     };
-    (
-        stored.saturating_sub(again),
-        (stored + new).min(trial.rows.len()),
-    )
+    (stored.saturating_sub(again), (stored + new).min(end))
 }
 
 /// The plant: the same rows into the same tables, with the setting that does not sync commits.
@@ -254,6 +255,7 @@ fn write_normal(args: WriterArgs, trial: &Trial, path: &Path, say: Say<'_>) -> a
     if args.kind == Kind::Spool {
         drop(Spool::open(path)?);
     } else {
+        record::store::make_folder(path.parent().context("a folder")?)?;
         drop(Record::open_or_create(path)?);
     }
     let db = Connection::open(path)?;
