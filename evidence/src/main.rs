@@ -10,6 +10,7 @@ mod chance;
 mod golden;
 mod ledger;
 mod model;
+mod planted;
 mod powercut;
 mod promise;
 #[path = "../../gateway/tests/common/mod.rs"]
@@ -42,6 +43,8 @@ enum Command {
     Sum(SumArgs),
     /// Search the model of the chain to its end, and demand that it finds each planted bug.
     Model(model::ModelArgs),
+    /// Put known bugs into a copy of the tree and demand that each is found by its finder.
+    Planted(planted::PlantedArgs),
     /// Make disk images of what a power cut may leave, recover them, hold them against what was acknowledged.
     Powercut(powercut::PowercutArgs),
     /// Let the n-th system call of gateway, recorder and their writers fail, for n = 1 until none is left.
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Sum(args) => ledger::sum(&args.repository, args.check),
         Command::Model(args) => model::run(&args),
+        Command::Planted(args) => planted::run(&args),
         Command::Powercut(args) => powercut::run(&args),
         Command::Syscalls(args) => syscalls::run(&args),
         Command::Write(args) => writer::run(args),
