@@ -29,6 +29,7 @@ pub struct OwnChain {
     seq: u64,
     last_tick_ms: u64,
     checkpoint_at_ms: u64,
+    closing: bool,
     closed: bool,
 }
 
@@ -77,9 +78,9 @@ impl OwnChain {
             seq: 0,
             last_tick_ms: 0,
             checkpoint_at_ms: 0,
+            closing: false,
             closed: false,
         };
-        let mut closing = false;
         for stored in store.rows_after(trial, source.as_str(), 0, usize::MAX >> 1)? {
             let (raw, fact) = stored
                 .row
@@ -100,8 +101,8 @@ impl OwnChain {
                 chain.turn_key();
                 chain.checkpoint_at_ms = stored.row.tick_ms + CHECKPOINT_EVERY_MS;
             }
-            chain.closed = closing && checkpoint;
-            closing |= matches!(fact, Fact::Pump(Body::TrialClosed(_)));
+            chain.closed |= chain.closing && checkpoint;
+            chain.closing |= matches!(fact, Fact::Pump(Body::TrialClosed(_)));
         }
         chain.turn_to_boot(chain.boot + 1);
         Ok(chain)
@@ -134,6 +135,11 @@ impl OwnChain {
         self.closed
     }
 
+    /// Whether the closing has begun: nothing but its checkpoint may follow.
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
     /// The head after one event and its row, without storing it.
     fn prepare(
         &self,
@@ -162,7 +168,8 @@ impl OwnChain {
     /// # Errors
     /// Where the chain is closed, the texts are too long, or the store failed.
     pub fn add(&mut self, store: &Store, now: Timestamp, fact: &Fact) -> Result<EventRow, Error> {
-        if self.closed {
+        let checkpoint = matches!(fact, Fact::Pump(Body::Checkpoint(_)));
+        if self.closed || self.closing && !checkpoint {
             return Err(Error::Closed);
         }
         let (_, row, after) = self.prepare(self.seq + 1, now, fact)?;
@@ -170,10 +177,12 @@ impl OwnChain {
         self.seq += 1;
         self.head = after;
         self.last_tick_ms = row.tick_ms;
-        if matches!(fact, Fact::Pump(Body::Checkpoint(_))) {
+        if checkpoint {
             self.turn_key();
             self.checkpoint_at_ms = row.tick_ms + CHECKPOINT_EVERY_MS;
+            self.closed = self.closing;
         }
+        self.closing |= matches!(fact, Fact::Pump(Body::TrialClosed(_)));
         Ok(row)
     }
 
@@ -213,7 +222,8 @@ impl OwnChain {
         Ok(())
     }
 
-    /// Closes the chain: the reason and a last checkpoint.
+    /// Closes the chain: the reason and a last checkpoint. Where a start before this one came no
+    /// further than the reason, only the checkpoint.
     ///
     /// # Errors
     /// Where the store failed.
@@ -223,9 +233,12 @@ impl OwnChain {
         now: Timestamp,
         reason: CloseReason,
     ) -> Result<(), Error> {
-        self.add(store, now, &Fact::Pump(TrialClosed { reason }.into()))?;
-        self.checkpoint(store, now)?;
-        self.closed = true;
+        if !self.closing {
+            self.add(store, now, &Fact::Pump(TrialClosed { reason }.into()))?;
+        }
+        if !self.closed {
+            self.checkpoint(store, now)?;
+        }
         Ok(())
     }
 }
@@ -240,4 +253,45 @@ pub fn digested_through(own_rows: &[StoredRow], source: &str) -> u64 {
         })
         .max()
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::chain::{ChainCheck, Finding};
+    use record::Spool;
+
+    const ROOT: &[u8] = b"a manifest";
+
+    fn open(store: &Store) -> OwnChain {
+        OwnChain::open(store, "T", "gw", ROOT, KeyPair::from_seed([3; 32])).unwrap()
+    }
+
+    #[test]
+    fn a_close_that_a_crash_interrupted_is_ended_by_its_checkpoint_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(Box::new(Spool::open(&dir.path().join("a.spool")).unwrap()));
+        let now = Timestamp::from_unix_millis(1_000_000);
+        let mut chain = open(&store);
+        let closed = TrialClosed {
+            reason: CloseReason::Planned,
+        };
+        chain.add(&store, now, &Fact::Pump(closed.into())).unwrap();
+        // The process ends here, before the checkpoint.
+        let mut chain = open(&store);
+        assert!(chain.is_closing() && !chain.is_closed());
+        let by_ms = 1;
+        let late = protocol::bedside::ClockStepped { by_ms }.into();
+        assert!(matches!(chain.add(&store, now, &late), Err(Error::Closed)));
+        chain.close(&store, now, CloseReason::Planned).unwrap();
+        assert!(chain.is_closed());
+        let mut check = ChainCheck::new(ROOT, chain.pair.public(), None);
+        for stored in store.rows_after("T", chain.source(), 0, 10).unwrap() {
+            let (raw, _) = stored.row.check().unwrap();
+            let found = check.next(&raw, &stored.row.tag);
+            assert!(!matches!(found, Finding::Broken(_)), "{found:?}");
+        }
+        assert!(check.closed());
+        assert!(open(&store).is_closed());
+    }
 }

@@ -33,10 +33,7 @@ impl Line {
         let mut own = lock(&self.parts.own);
         let Some(chain) = own.as_mut() else { return };
         let source = chain.source().to_owned();
-        let closed = self.digest_of_own(chain).and_then(|stored| {
-            chain
-                .add(&self.parts.store, now.utc, &stored.into())
-                .map_err(|e| e.to_string())?;
+        let closed = self.sum_up(chain, now).and_then(|()| {
             chain
                 .close(&self.parts.store, now.utc, reason)
                 .map_err(|e| e.to_string())
@@ -58,6 +55,16 @@ impl Line {
             }
             Err(why) => lock(&self.parts.view).technical.store = Some(why),
         }
+    }
+
+    /// Adds the digest over all of the gateway's own rows, where that was not done before a crash.
+    fn sum_up(&self, chain: &mut OwnChain, now: Now) -> Result<(), String> {
+        if chain.is_closing() {
+            return Ok(());
+        }
+        let stored = self.digest_of_own(chain)?;
+        let added = chain.add(&self.parts.store, now.utc, &stored.into());
+        added.map(|_| ()).map_err(|e| e.to_string())
     }
 
     fn digest_of_own(&self, chain: &OwnChain) -> Result<Stored, String> {

@@ -77,7 +77,7 @@ impl Line {
     /// Says something of our own, durably.
     pub(super) fn say(&self, now: Now, fact: &Fact) {
         let mut own = lock(&self.parts.own);
-        let Some(chain) = own.as_mut().filter(|c| !c.is_closed()) else {
+        let Some(chain) = own.as_mut().filter(|c| !c.is_closing()) else {
             return;
         };
         match chain.add(&self.parts.store, now.utc, fact) {
