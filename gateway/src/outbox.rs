@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 pub const WINDOW: usize = 16;
 /// Without progress of the receipts for so long, send again from the receipt.
 pub const RESEND_AFTER_MS: u64 = 5_000;
+/// A broker that answers none of the batches that are under way for so long never will: the window
+/// is free again.
+pub const ANSWER_WITHIN_MS: u64 = 30_000;
 
 /// Which chain: trial and source.
 pub type Key = (String, String);
@@ -28,6 +31,7 @@ struct Cursor {
 pub struct Outbox {
     cursors: BTreeMap<Key, Cursor>,
     in_flight: usize,
+    answered_at: Uptime,
 }
 
 impl Outbox {
@@ -82,6 +86,10 @@ impl Outbox {
 
     /// The next batch to read and send: of which source, after which seq.
     pub fn poll_batch(&mut self, now: Uptime) -> Option<(Key, u64)> {
+        let mute = now.millis_since(self.answered_at) >= ANSWER_WITHIN_MS;
+        if self.in_flight == 0 || mute {
+            (self.in_flight, self.answered_at) = (0, now);
+        }
         if self.in_flight >= WINDOW {
             return None;
         }
@@ -107,8 +115,9 @@ impl Outbox {
     }
 
     /// The broker answered one batch, whatever it said.
-    pub fn note_answered(&mut self) {
+    pub fn note_answered(&mut self, now: Uptime) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.answered_at = now;
     }
 
     /// What a recorder has of a source.
@@ -146,9 +155,9 @@ mod tests {
         outbox.open(Uptime::ZERO, key(), 100, 0);
         assert_eq!(outbox.poll_batch(Uptime::ZERO), Some((key(), 0)));
         outbox.note_sent(&key(), 64);
-        outbox.note_answered();
+        outbox.note_answered(Uptime::ZERO);
         outbox.note_sent(&key(), 100);
-        outbox.note_answered();
+        outbox.note_answered(Uptime::ZERO);
         assert!(!outbox.is_empty());
         assert_eq!(outbox.poll_batch(Uptime::ZERO), None);
         let later = Uptime::from_millis(RESEND_AFTER_MS);
@@ -167,5 +176,19 @@ mod tests {
         outbox.open(Uptime::ZERO, key(), 100, 100);
         outbox.note_receipt(Uptime::ZERO, &key(), 10);
         assert_eq!(outbox.poll_batch(Uptime::ZERO), Some((key(), 10)));
+    }
+
+    #[test]
+    fn a_broker_that_goes_mute_on_an_open_connection_holds_the_window_for_a_while_only() {
+        let mut outbox = Outbox::default();
+        outbox.open(Uptime::ZERO, key(), 10_000, 0);
+        for n in 1..=16 {
+            assert!(outbox.poll_batch(Uptime::ZERO).is_some());
+            outbox.note_sent(&key(), n * 64);
+        }
+        let just_before = Uptime::from_millis(ANSWER_WITHIN_MS - 1);
+        assert_eq!(outbox.poll_batch(just_before), None, "the window is full");
+        let then = Uptime::from_millis(ANSWER_WITHIN_MS);
+        assert_eq!(outbox.poll_batch(then), Some((key(), 0)));
     }
 }

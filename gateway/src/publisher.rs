@@ -213,9 +213,10 @@ impl Publisher {
     }
 
     fn handle_done(&mut self, done: Option<Done>) {
+        let now = self.clock.now().uptime;
         let refusal = match done {
-            Some(Done::Batch(key, answer)) => self.uplink.handle_answer(Some(key), answer),
-            Some(Done::Other(answer)) => self.uplink.handle_answer(None, answer),
+            Some(Done::Batch(key, answer)) => self.uplink.handle_answer(now, Some(key), answer),
+            Some(Done::Other(answer)) => self.uplink.handle_answer(now, None, answer),
             None => None,
         };
         let Some(Refusal { trial, why }) = refusal else {

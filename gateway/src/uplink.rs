@@ -181,10 +181,15 @@ impl Uplink {
 
     /// The broker answered a batch, or another payload where `key` is none. It frees the window
     /// and nothing else, whatever it says.
-    pub fn handle_answer(&mut self, key: Option<Key>, answer: Answer) -> Option<Refusal> {
+    pub fn handle_answer(
+        &mut self,
+        now: Uptime,
+        key: Option<Key>,
+        answer: Answer,
+    ) -> Option<Refusal> {
         let of_events = key.is_some();
         if of_events {
-            lock(&self.outbox).note_answered();
+            lock(&self.outbox).note_answered(now);
         }
         let why = match answer {
             Answer::Taken => None,

@@ -682,7 +682,7 @@ impl<S: Shelf> Rig<S> {
         let rows = self.shelf.spooled(after, limit)?;
         let last = rows.last().context("a batch without a row")?.seq;
         self.outbox.note_sent(&key(), last);
-        self.outbox.note_answered();
+        self.outbox.note_answered(self.now);
         for row in rows {
             let seq = u8::try_from(row.seq)?;
             ensure!(seq <= stored, "the outbox sends {seq}, stored are {stored}");
