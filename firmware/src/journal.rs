@@ -149,7 +149,7 @@ impl Journal {
     }
 
     /// Whether the next event is written over the oldest ones.
-    pub(crate) fn turns_over<B: Board>(&self, board: &B) -> Result<bool, NvError> {
+    fn turns_over<B: Board>(&self, board: &B) -> Result<bool, NvError> {
         if !self.next.is_multiple_of(SLOTS_A_SECTOR) {
             return Ok(false);
         }
@@ -162,6 +162,48 @@ impl Journal {
             }
         }
         Ok(false)
+    }
+
+    /// Where the next event is written over the oldest ones: the last seq that is then gone.
+    pub(crate) fn gone_by_turning<B: Board>(&self, board: &B) -> Result<Option<u64>, NvError> {
+        if !self.turns_over(board)? {
+            return Ok(None);
+        }
+        let mut slot = self.next;
+        for place in 0..self.slots {
+            if place >= SLOTS_A_SECTOR
+                && let Some(oldest) = self.read(board, slot)?
+            {
+                return Ok(Some(oldest.head.seq.saturating_sub(1)));
+            }
+            slot = self.after(slot);
+        }
+        Ok(Some(self.last_seq()))
+    }
+
+    /// For a seq that is not held: the newest event that says so.
+    ///
+    /// # Errors
+    /// Where the memory fails.
+    pub fn says_lost<B: Board>(&self, board: &B, seq: u64) -> Result<Option<Entry>, NvError> {
+        let Some((_, end)) = self.last else {
+            return Ok(None);
+        };
+        let mut slot = end;
+        for _ in 0..self.slots {
+            if let Some(entry) = self.read(board, slot)? {
+                if entry.head.seq <= seq {
+                    return Ok(None);
+                }
+                if let Ok((_, Body::JournalLost(lost))) = decode(&entry.raw)
+                    && (lost.from_seq..=lost.to_seq).contains(&seq)
+                {
+                    return Ok(Some(entry));
+                }
+            }
+            slot = self.back(slot, 1);
+        }
+        Ok(None)
     }
 
     /// Writes an event behind the newest. Done means that it is there after a cut.

@@ -1,7 +1,9 @@
 //! What makes an event last: head, chain, tag and journal in one step.
 //!
-//! An event that cannot be written is not lost silently: its seq is given up and the next event
-//! that can be written is `journal_lost`, which names what is missing before it.
+//! An event that cannot be written is not lost silently: its seq is given up, and as soon as the
+//! memory takes writes again `journal_lost` names what was given up. Where the ring turns over,
+//! `journal_lost` names what its new sector held. Both are facts that stay true, whenever and in
+//! whatever order they are heard.
 
 use crate::board::{Board, NvError};
 use crate::journal::{Entry, Journal};
@@ -80,17 +82,22 @@ impl Ledger {
     /// The seq that the next event will have, where writing succeeds. Makes room for it: where the
     /// ring turns over, or events were lost before, that is said first.
     pub(crate) fn reserve<B: Board>(&mut self, board: &mut B, tick_ms: u64) -> u64 {
-        let turns = self.journal.turns_over(board).unwrap_or(false);
-        if turns || self.lost > 0 {
-            let newest = self.journal.last_seq();
-            // Of what lies before, the journal cannot give all: from its first event where the
-            // ring turned over, else from the first that found no room.
-            let from_seq = if turns { 1 } else { newest + 1 };
-            let to_seq = newest + self.lost;
-            let lost = JournalLost { from_seq, to_seq };
-            if to_seq >= from_seq && self.write(board, tick_ms, to_seq + 1, &lost.into()) {
-                self.lost = 0;
+        let given_up = (self.lost > 0).then(|| JournalLost {
+            from_seq: self.journal.last_seq() + 1,
+            to_seq: self.journal.last_seq() + self.lost,
+        });
+        let gone = self.journal.gone_by_turning(board).ok().flatten();
+        let turned = gone.filter(|to_seq| *to_seq > 0).map(|to_seq| JournalLost {
+            from_seq: 1,
+            to_seq,
+        });
+        // What was given up is told nowhere else; what the ring lost the next sector tells again.
+        for lost in [given_up, turned].into_iter().flatten() {
+            let seq = self.next_seq();
+            if !self.write(board, tick_ms, seq, &lost.into()) {
+                break;
             }
+            self.lost = 0;
         }
         self.next_seq()
     }

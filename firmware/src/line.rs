@@ -6,11 +6,9 @@
 
 use crate::board::Board;
 use crate::pump::Pump;
-use protocol::event::{Body, JournalLost, Raw, decode};
 use protocol::frame::{
     Deframer, Error, FRAME_MAX, Frame, Piece, decode_to_pump, encode_event, encode_from_pump,
 };
-use protocol::hex::Tag;
 use protocol::link::{Send, Sender};
 use protocol::message::{FromPump, Heartbeat, ManifestPart, PART_MAX, TimeReply};
 use protocol::time::Uptime;
@@ -168,21 +166,9 @@ fn make<B: Board>(send: Send, tick_ms: u64, pump: &Pump<B>) -> Option<Result<Fra
             FromPump::ManifestPart(ManifestPart::new(offset, part)?)
         }
         Send::Event { seq } => {
-            let (raw, tag) = pump.event(seq).or_else(|| instead_of(seq, pump))?;
+            let (raw, tag) = pump.event(seq).or_else(|| pump.says_lost(seq))?;
             return Some(encode_event(&raw, &tag));
         }
     };
     Some(encode_from_pump(&message))
-}
-
-/// For a seq that the journal lacks: the first event behind it that says what was lost.
-fn instead_of<B: Board>(seq: u64, pump: &Pump<B>) -> Option<(Raw, Tag)> {
-    let behind = seq.saturating_add(1)..=pump.last_seq();
-    behind.filter_map(|seq| pump.event(seq)).find(|(raw, _)| {
-        matches!(
-            decode(raw),
-            Ok((_, Body::JournalLost(JournalLost { from_seq, to_seq })))
-                if (from_seq..=to_seq).contains(&seq)
-        )
-    })
 }

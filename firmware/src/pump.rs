@@ -428,6 +428,13 @@ impl<B: Board> Pump<B> {
         Some((entry.raw, entry.tag))
     }
 
+    /// For a seq that the journal does not hold: the newest event that says that it is lost.
+    pub fn says_lost(&self, seq: u64) -> Option<(Raw, Tag)> {
+        let journal = self.ledger.journal();
+        let entry = journal.says_lost(&self.board, seq).ok().flatten()?;
+        Some((entry.raw, entry.tag))
+    }
+
     /// This start; the first is 1.
     pub fn boot(&self) -> u32 {
         self.ledger.boot()

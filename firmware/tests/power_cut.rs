@@ -15,7 +15,7 @@ use common::{
 use firmware::acts::Act;
 use firmware::pump::{Pump, StartError};
 use proptest::prelude::*;
-use protocol::event::{BootReason, CloseReason, Key, Raw};
+use protocol::event::{Body, BootReason, CloseReason, Key, Raw, decode};
 use protocol::hex::Tag;
 use protocol::units::Concentration;
 
@@ -229,6 +229,18 @@ fn a_ring_that_turns_over_says_what_it_lost_and_the_rest_is_proven() {
     );
     let told = after(&pump, 0);
     assert!(kinds(&told).contains(&"journal_lost"));
+    // Nothing is called lost that is still there, and the newest word covers all that is not.
+    for (raw, _) in &held {
+        if let Ok((_, Body::JournalLost(lost))) = decode(raw) {
+            assert!(lost.to_seq < first, "{lost:?}, held from {first} on");
+        }
+    }
+    let (said, _) = pump.says_lost(1).unwrap();
+    let Ok((_, Body::JournalLost(lost))) = decode(&said) else {
+        panic!("{said:?}");
+    };
+    assert_eq!((lost.from_seq, lost.to_seq), (1, first - 1));
+    assert_eq!(pump.says_lost(first), None);
     let last = pump.last_seq();
     let pump = start(pump.into_board().powered_again());
     assert_eq!(pump.last_seq(), last + 4);

@@ -130,6 +130,11 @@ impl Bed {
         self.known_until = Some(self.known_until.map_or(at, |known| known.max(at)));
     }
 
+    /// These events of the pump will never come.
+    pub fn note_holes(&mut self, lost: &[(u64, u64)]) {
+        self.state.holes = lost.to_vec();
+    }
+
     /// Something is on disk that happened `at` (trial time). `seq` is that of its source.
     pub fn handle_fact(&mut self, at: Timestamp, seq: u64, fact: &Fact) {
         let at = at.as_unix_millis();
@@ -282,9 +287,10 @@ impl Bed {
                     self.pump_alarms.remove(&alarm.code);
                 }
             },
-            Body::JournalLost(lost) => self.state.holes.push((lost.from_seq, lost.to_seq)),
             Body::TrialClosed(_) => self.state.closed = true,
-            Body::PoweredOn(_)
+            // What is missing for it is known to the line: the journal may lose what is on disk here.
+            Body::JournalLost(_)
+            | Body::PoweredOn(_)
             | Body::BolusDelivered(_)
             | Body::KeyStuck(_)
             | Body::Door(_)

@@ -169,6 +169,23 @@ impl Line {
                 }
                 self.anchor(now, reply.boot);
             }
+            Taken::Event {
+                lost: Some((from_seq, to_seq)),
+                raw,
+                head,
+                tag,
+            } => {
+                let lost = Taken::Lost { from_seq, to_seq };
+                self.handle_taken(now, lost, rows);
+                let lost = None;
+                let event = Taken::Event {
+                    raw,
+                    head,
+                    tag,
+                    lost,
+                };
+                self.handle_taken(now, event, rows);
+            }
             Taken::Event { raw, tag, .. } | Taken::Repeat { raw, tag, .. } => {
                 let Some(bound) = &self.bound else {
                     self.receiver.forget_unstored();
@@ -186,6 +203,12 @@ impl Line {
                     Ok(row) => rows.push(row),
                     Err(e) => self.identity(Some(format!("an event does not decode: {e}"))),
                 }
+            }
+            Taken::Lost { from_seq, to_seq } => {
+                // What came before it is stored first, then the watermark may step over.
+                let before = std::mem::take(rows);
+                self.store(now, &before);
+                self.step_over(now, from_seq, to_seq);
             }
             Taken::Heartbeat(beat) => {
                 if self.bound.is_some() && self.hello.is_some_and(|h| h.boot != beat.boot) {

@@ -169,6 +169,7 @@ impl Uplink {
             gw: self.speaker.gw.clone(),
             manifest: manifest.and_then(|text| serde_json::from_str(text.as_str()).ok()),
             gateway_key: self.speaker.pair.public(),
+            after_seq: Some(after),
             events: rows.into_iter().map(|stored| stored.row).collect(),
         };
         lock(&self.outbox).note_sent(key, last);

@@ -398,11 +398,12 @@ events! {
         /// One bit a part that failed: 0 journal, 1 keys, 2 motor, 3 encoder, 4 watchdog, 5 memory.
         failed_parts: u8,
     }
-    /// Events that the journal no longer holds and that were never acknowledged.
+    /// Events that the journal does not hold, whether anybody took them before or not: overwritten,
+    /// or never written. True for ever after, so it may be heard in any order.
     0x51 "journal_lost" JournalLost {
         /// First seq that is gone.
         from_seq: u64,
-        /// Last seq that is gone; this event's own is the next.
+        /// Last seq that is gone; before this event's own.
         to_seq: u64,
     }
     /// The signed state of the chain: at each start, hour and at the close.

@@ -283,6 +283,10 @@ pub struct EvBatch {
     pub manifest: Option<SignedManifest>,
     /// The gateway's public key that its own chain is signed with.
     pub gateway_key: crate::hex::PublicKey,
+    /// The gateway has no event of this source between this seq and the first event here, nor between
+    /// any two events here. None: it does not say.
+    #[serde(default)]
+    pub after_seq: Option<u64>,
     /// 1 to 64.
     pub events: Vec<EventRow>,
 }

@@ -186,13 +186,13 @@ fn events_before_a_hello_belong_to_nobody() {
 }
 
 #[test]
-fn a_declared_loss_is_taken_only_right_before_its_own_event() {
+fn a_declared_loss_steps_over_what_it_covers_and_its_event_is_taken_in_its_turn() {
     let lost = |seq, from_seq, to_seq| of(0x51, seq, &JournalLost { from_seq, to_seq });
     let mut receiver = bound(10);
     for (seq, from, to) in [
-        (30, 1, 20),
+        (30, 1, 10),
         (30, 12, 29),
-        (30, 1, 28),
+        (30, 12, 20),
         (u64::MAX, 0, u64::MAX),
         (30, 0, u64::MAX),
     ] {
@@ -202,12 +202,22 @@ fn a_declared_loss_is_taken_only_right_before_its_own_event() {
             "{from}..={to} at {seq}"
         );
     }
+    // Said in the place of what is lost: the rest before its own seq may still come.
+    let (from_seq, to_seq) = (11, 20);
+    let said = Taken::Lost { from_seq, to_seq };
+    assert_eq!(receiver.handle_message(at(1), lost(30, 1, 20)), said);
+    assert_eq!(receiver.handle_message(at(1), event(21)), Taken::Nothing);
+    receiver.note_stored(20);
+    for seq in 21..=25 {
+        let taken = receiver.handle_message(at(1), event(seq));
+        assert!(matches!(taken, Taken::Event { lost: None, .. }));
+    }
     let taken = receiver.handle_message(at(1), lost(30, 11, 29));
     assert!(
         matches!(
             taken,
             Taken::Event {
-                lost: Some((11, 29)),
+                lost: Some((26, 29)),
                 ..
             }
         ),

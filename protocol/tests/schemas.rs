@@ -90,6 +90,7 @@ fn ev(events: Vec<EventRow>) -> EvBatch {
             sig: pair().sign(b"m"),
         }),
         gateway_key: pair().public(),
+        after_seq: Some(0),
         events,
     }
 }

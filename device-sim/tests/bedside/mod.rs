@@ -93,7 +93,11 @@ impl Gateway {
                     self.receiver.note_manifest();
                 }
             }
-            Taken::Repeat { .. } | Taken::TimeReply(_) | Taken::Heartbeat(_) | Taken::Nothing => {}
+            Taken::Lost { .. }
+            | Taken::Repeat { .. }
+            | Taken::TimeReply(_)
+            | Taken::Heartbeat(_)
+            | Taken::Nothing => {}
         }
     }
 

@@ -578,6 +578,7 @@ impl<S: Shelf> Rig<S> {
             Taken::Hello(_)
             | Taken::ManifestPart(_)
             | Taken::TimeReply(_)
+            | Taken::Lost { .. }
             | Taken::Heartbeat(_)
             | Taken::Nothing => {
                 ensure!(!expected, "the receiver refuses {seq}, the model takes it");

@@ -74,6 +74,21 @@ impl Line {
         }
     }
 
+    /// The pump does not hold these seqs any more, and they are not here: they will never come. Not
+    /// kept: after a start the pump says it again.
+    pub(super) fn step_over(&mut self, now: Now, from_seq: u64, to_seq: u64) {
+        let Some(bound) = self.bound.as_mut().filter(|_| !self.broken) else {
+            return;
+        };
+        bound.progress.note_gone(from_seq, to_seq);
+        bound.progress.note_absent(from_seq, to_seq);
+        lock(&self.parts.view).bed.note_holes(bound.progress.lost());
+        let through = bound.progress.through();
+        self.receiver.note_stored(through);
+        let source = bound.source;
+        self.parts.note_stored(now.uptime, source.as_str(), through);
+    }
+
     /// Says something of our own, durably.
     pub(super) fn say(&self, now: Now, fact: &Fact) {
         let mut own = lock(&self.parts.own);

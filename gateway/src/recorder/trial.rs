@@ -152,7 +152,25 @@ impl Trial {
                 })?;
             }
         }
+        self.note_absent(batch);
         Ok(appended.conflicts)
+    }
+
+    /// What lies between the events of a batch is not at the gateway.
+    fn note_absent(&mut self, batch: &EvBatch) {
+        let (Some(mut before), Some(first)) = (batch.after_seq, batch.events.first()) else {
+            return;
+        };
+        let Some(state) = self.sources.get_mut(first.source.as_str()) else {
+            return;
+        };
+        for row in &batch.events {
+            if let (Some(from_seq), Some(to_seq)) = (before.checked_add(1), row.seq.checked_sub(1))
+            {
+                state.progress.note_absent(from_seq, to_seq);
+            }
+            before = row.seq;
+        }
     }
 
     /// Notes holes that stand.

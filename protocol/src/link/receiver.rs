@@ -37,6 +37,14 @@ pub enum Taken {
         /// Where the pump says that these seqs are gone for ever.
         lost: Option<(u64, u64)>,
     },
+    /// The pump says that it does not hold these seqs any more: they will never come. They are not
+    /// accepted yet; [`Receiver::note_stored`] says so where they are not on disk either.
+    Lost {
+        /// The first.
+        from_seq: u64,
+        /// The last.
+        to_seq: u64,
+    },
     /// An event that was taken before; its bytes must be the same.
     Repeat {
         /// Its bytes.
@@ -215,13 +223,19 @@ impl Receiver {
         let lost = match decode(&raw) {
             Ok((_, Body::JournalLost(JournalLost { from_seq, to_seq })))
                 if from_seq.saturating_sub(1) <= self.accepted
-                    && to_seq.checked_add(1) == Some(head.seq)
+                    && to_seq < head.seq
                     && to_seq > self.accepted =>
             {
                 Some((self.accepted + 1, to_seq))
             }
             _ => None,
         };
+        if let Some((from_seq, to_seq)) = lost
+            && to_seq + 1 < head.seq
+        {
+            // Said out of turn, in the place of what is lost: it comes again in its own.
+            return Taken::Lost { from_seq, to_seq };
+        }
         if head.seq - 1 > self.accepted && lost.is_none() {
             self.gaps += 1;
             self.resume_due = true;

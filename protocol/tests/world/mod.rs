@@ -474,6 +474,8 @@ impl World {
                     self.commit();
                 }
             }
+            // This pump says what it lost right behind it.
+            Taken::Lost { from_seq, to_seq } => panic!("{from_seq} to {to_seq} said out of turn"),
             Taken::Repeat { raw, head, tag } => {
                 let known = self.store.iter().chain(&self.gateway.pending);
                 let first = known.rev().find(|(h, ..)| h.seq == head.seq);
