@@ -20,6 +20,7 @@ mod promise;
     reason = "a pump on a pty, as the gateway's tests have it"
 )]
 mod pty_pump;
+mod simulate;
 mod syscalls;
 mod writer;
 
@@ -39,6 +40,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Whole trials in virtual time, from keypad to record, with everything breaking.
+    Simulate(simulate::SimulateArgs),
     /// Write the sums of the ledger to docs/evidence.md.
     Sum(SumArgs),
     /// Search the model of the chain to its end, and demand that it finds each planted bug.
@@ -66,6 +69,7 @@ struct SumArgs {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Simulate(args) => simulate::run(&args),
         Command::Sum(args) => ledger::sum(&args.repository, args.check),
         Command::Model(args) => model::run(&args),
         Command::Planted(args) => planted::run(&args),
