@@ -129,6 +129,7 @@ impl Ledger {
         let message = checkpoint_message(
             &self.genesis,
             self.ratchet.boot(),
+            tick_ms,
             through_seq,
             through_seq,
             key_index,

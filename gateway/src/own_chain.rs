@@ -140,6 +140,13 @@ impl OwnChain {
         self.closing
     }
 
+    /// Our tick is UTC and never goes back, however the clock is set.
+    fn tick_at(&self, now: Timestamp) -> u64 {
+        u64::try_from(now.as_unix_millis())
+            .unwrap_or(0)
+            .max(self.last_tick_ms)
+    }
+
     /// The head after one event and its row, without storing it.
     fn prepare(
         &self,
@@ -147,9 +154,7 @@ impl OwnChain {
         now: Timestamp,
         fact: &Fact,
     ) -> Result<(Raw, EventRow, ChainHead), Error> {
-        let utc = u64::try_from(now.as_unix_millis())
-            .unwrap_or(0)
-            .max(self.last_tick_ms);
+        let utc = self.tick_at(now);
         let head = Head {
             boot: self.boot,
             seq,
@@ -195,6 +200,7 @@ impl OwnChain {
         let message = checkpoint_message(
             &self.genesis,
             self.boot,
+            self.tick_at(now),
             through,
             through,
             index,

@@ -35,6 +35,7 @@ impl ChainHead {
 }
 
 /// A key of the ratchet. Overwritten when dropped.
+#[derive(Clone)]
 pub struct TagKey([u8; 32]);
 
 impl core::fmt::Debug for TagKey {
@@ -93,35 +94,83 @@ impl TagKey {
 }
 
 /// Bytes of the message that a checkpoint's signature is over.
-pub const CHECKPOINT_MESSAGE_LEN: usize = 24 + 32 + 4 + 8 + 8 + 4 + 32;
+pub const CHECKPOINT_MESSAGE_LEN: usize = CHECKPOINT_MESSAGE_V1_LEN + 8;
+const CHECKPOINT_MESSAGE_V1_LEN: usize = 24 + 32 + 4 + 8 + 8 + 4 + 32;
 
-/// The message that a checkpoint's signature is over: a fixed label, h₀, boot, the last covered
-/// seq, the count, the key's index, the head; integers little-endian.
+/// The message that a checkpoint's signature is over: a fixed label, h₀, boot and tick of the
+/// checkpoint's own event, the last covered seq, the count, the key's index, the head; integers
+/// little-endian. With the chain before it, it covers every byte of its event but the signature.
 pub fn checkpoint_message(
     genesis: &ChainHead,
     boot: u32,
+    tick_ms: u64,
     through_seq: u64,
     count: u64,
     key_index: u32,
     head: &ChainHead,
 ) -> [u8; CHECKPOINT_MESSAGE_LEN] {
-    let mut out = [0; CHECKPOINT_MESSAGE_LEN];
-    let parts: [&[u8]; 7] = [
-        b"thecal checkpoint v1\0\0\0\0",
+    joined(&[
+        b"thecal checkpoint v2\0\0\0\0",
         &genesis.0.0,
         &boot.to_le_bytes(),
+        &tick_ms.to_le_bytes(),
         &through_seq.to_le_bytes(),
         &count.to_le_bytes(),
         &key_index.to_le_bytes(),
         &head.0.0,
-    ];
-    let mut rest = out.as_mut_slice();
-    for part in parts {
-        let (now, later) = rest.split_at_mut(part.len());
-        now.copy_from_slice(part);
-        rest = later;
+    ])
+}
+
+/// The first form of that message, without the tick. Records of pumps that signed it are still
+/// read; nothing signs it any more.
+fn checkpoint_message_v1(
+    genesis: &ChainHead,
+    boot: u32,
+    seen: &Checkpoint,
+) -> [u8; CHECKPOINT_MESSAGE_V1_LEN] {
+    joined(&[
+        b"thecal checkpoint v1\0\0\0\0",
+        &genesis.0.0,
+        &boot.to_le_bytes(),
+        &seen.through_seq.to_le_bytes(),
+        &seen.count.to_le_bytes(),
+        &seen.key_index.to_le_bytes(),
+        &seen.head.0,
+    ])
+}
+
+/// Parts whose lengths add up to `N`.
+fn joined<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut out = [0; N];
+    let bytes = parts.iter().flat_map(|part| part.iter());
+    for (to, from) in out.iter_mut().zip(bytes) {
+        *to = *from;
     }
     out
+}
+
+/// Whether a checkpoint at this place is signed with the secret half of `key`.
+pub fn checkpoint_holds(
+    genesis: &ChainHead,
+    key: &PublicKey,
+    at: &Head,
+    seen: &Checkpoint,
+) -> bool {
+    let message = checkpoint_message(
+        genesis,
+        at.boot,
+        at.tick_ms,
+        seen.through_seq,
+        seen.count,
+        seen.key_index,
+        &ChainHead(seen.head),
+    );
+    signature_holds(key, &message, &seen.signature)
+        || signature_holds(
+            key,
+            &checkpoint_message_v1(genesis, at.boot, seen),
+            &seen.signature,
+        )
 }
 
 /// Whether `signature` over `message` was made with the secret half of `key`.
@@ -182,7 +231,7 @@ pub enum Broken {
 
 /// Checks a chain event by event, in order of seq. Pure: needs the manifest's bytes and a public
 /// key, and with the pump's secret also checks every tag.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ChainCheck {
     genesis: ChainHead,
     key: PublicKey,
@@ -284,15 +333,7 @@ impl ChainCheck {
 
     fn at_checkpoint(&mut self, raw: &Raw, tag: &Tag, at: Head, seen: &Checkpoint) -> Finding {
         let head = ChainHead(seen.head);
-        let message = checkpoint_message(
-            &self.genesis,
-            at.boot,
-            seen.through_seq,
-            seen.count,
-            seen.key_index,
-            &head,
-        );
-        let broken = if !signature_holds(&self.key, &message, &seen.signature) {
+        let broken = if !checkpoint_holds(&self.genesis, &self.key, &at, seen) {
             Some(Broken::Signature)
         } else if self.head.is_some_and(|h| h != head) {
             Some(Broken::Head)

@@ -12,7 +12,9 @@ mod examples;
 
 use examples::{HEAD, facts};
 use protocol::bedside::Fact;
-use protocol::chain::{ChainCheck, ChainHead, Finding, TagKey, checkpoint_message};
+use protocol::chain::{
+    ChainCheck, ChainHead, Finding, TagKey, checkpoint_message, signature_holds,
+};
 use protocol::event::{Checkpoint, Head, Raw, encode};
 use protocol::frame::{
     Deframer, Error, Frame, Piece, decode_from_pump, decode_to_pump, encode_event,
@@ -274,7 +276,8 @@ fn the_chain_of_three_events_and_a_checkpoint_is_what_it_always_was() {
     let key = zeroth.next();
     holds("chain.key_1", key.as_bytes());
 
-    let mut check = ChainCheck::new(MANIFEST, pair.public(), Some(&pair.tag_secret()));
+    let check = || ChainCheck::new(MANIFEST, pair.public(), Some(&pair.tag_secret()));
+    let (mut now, mut before) = (check(), check());
     let mut head = genesis;
     for (seq, name) in (1..).zip(["powered_on", "pain_score", "delivered"]) {
         let raw = chained(name, seq);
@@ -282,31 +285,44 @@ fn the_chain_of_three_events_and_a_checkpoint_is_what_it_always_was() {
         holds(&format!("chain.head_{seq}"), &head.0.0);
         let tag = key.tag(&head);
         holds(&format!("chain.tag_{seq}"), &tag.0);
-        assert_eq!(check.next(&raw, &tag), Finding::Good);
+        assert_eq!(now.next(&raw, &tag), Finding::Good);
+        assert_eq!(before.next(&raw, &tag), Finding::Good);
     }
-    let message = checkpoint_message(&genesis, 1, 3, 3, 1, &head);
-    holds("chain.checkpoint_message", &message);
+    let message = checkpoint_message(&genesis, 1, 4_000, 3, 3, 1, &head);
+    holds("chain2.checkpoint_message", &message);
     let signature = pair.sign(&message);
-    holds("chain.signature", &signature.0);
-    let checkpoint = Checkpoint {
-        through_seq: 3,
-        count: 3,
-        key_index: 1,
-        head: head.0,
-        signature,
-    };
-    let at = Head {
-        boot: 1,
-        seq: 4,
-        tick_ms: 4_000,
-    };
-    let raw = encode(0x52, at, &checkpoint).unwrap();
-    holds("chain.checkpoint_raw", raw.as_bytes());
-    let after = head.after(&raw);
-    holds("chain.head_4", &after.0.0);
-    let tag = key.tag(&after);
-    holds("chain.tag_4", &tag.0);
-    assert_eq!(check.next(&raw, &tag), Finding::Proven);
+    holds("chain2.signature", &signature.0);
+    // The first form of the message is still read, and never made.
+    let first_form = Hex(vector("chain.signature").try_into().unwrap());
+    assert!(signature_holds(
+        &pair.public(),
+        &vector("chain.checkpoint_message"),
+        &first_form
+    ));
+    for (name, signature, check) in [
+        ("chain2", signature, &mut now),
+        ("chain", first_form, &mut before),
+    ] {
+        let checkpoint = Checkpoint {
+            through_seq: 3,
+            count: 3,
+            key_index: 1,
+            head: head.0,
+            signature,
+        };
+        let at = Head {
+            boot: 1,
+            seq: 4,
+            tick_ms: 4_000,
+        };
+        let raw = encode(0x52, at, &checkpoint).unwrap();
+        holds(&format!("{name}.checkpoint_raw"), raw.as_bytes());
+        let after = head.after(&raw);
+        holds(&format!("{name}.head_4"), &after.0.0);
+        let tag = key.tag(&after);
+        holds(&format!("{name}.tag_4"), &tag.0);
+        assert_eq!(check.next(&raw, &tag), Finding::Proven, "{name}");
+    }
     holds("chain.key_2", key.next().as_bytes());
 }
 

@@ -6,7 +6,7 @@ hashlib and hmac of Python, and COBS, CRC-32C and postcard's numbers written out
     python3 vectors_check.py --print   prints the vectors that this script computes
 
 The Ed25519 signature is computed where the package `cryptography` is installed; without it its
-two vectors are read, used and counted as not checked.
+three vectors are read, used and counted as not checked.
 """
 
 import hashlib
@@ -207,18 +207,21 @@ def vectors(kept):
         head = hashlib.sha256(head + event(number, (1, seq, seq * 1000), body)).digest()
         out[f"chain.head_{seq}"] = head
         out[f"chain.tag_{seq}"] = mac(key, head)[:16]
-    label = b"thecal checkpoint v1".ljust(24, b"\x00")
-    covered = [(1, 4), (3, 8), (3, 8), (1, 4)]
-    numbers = b"".join(n.to_bytes(size, "little") for n, size in covered)
-    signed_part = label + genesis + numbers + head
-    out["chain.checkpoint_message"] = signed_part
-    signature = sign(signed_part)
-    out["chain.signature"] = signature
-    raw = event(0x52, (1, 4, 4000), num(3) + num(3) + num(1) + head + signature)
-    out["chain.checkpoint_raw"] = raw
-    head = hashlib.sha256(head + raw).digest()
-    out["chain.head_4"] = head
-    out["chain.tag_4"] = mac(key, head)[:16]
+    # Version 1 is read and never written any more; version 2 also covers the event's own tick.
+    for prefix, label, covered in [
+        ("chain", b"thecal checkpoint v1", [(1, 4), (3, 8), (3, 8), (1, 4)]),
+        ("chain2", b"thecal checkpoint v2", [(1, 4), (4000, 8), (3, 8), (3, 8), (1, 4)]),
+    ]:
+        numbers = b"".join(n.to_bytes(size, "little") for n, size in covered)
+        signed_part = label.ljust(24, b"\x00") + genesis + numbers + head
+        out[prefix + ".checkpoint_message"] = signed_part
+        signature = sign(prefix, signed_part)
+        out[prefix + ".signature"] = signature
+        raw = event(0x52, (1, 4, 4000), num(3) + num(3) + num(1) + head + signature)
+        out[prefix + ".checkpoint_raw"] = raw
+        after = hashlib.sha256(head + raw).digest()
+        out[prefix + ".head_4"] = after
+        out[prefix + ".tag_4"] = mac(key, after)[:16]
     out["chain.key_2"] = mac(key, b"next")
     return out
 
@@ -241,10 +244,10 @@ def ed25519(seed, kept):
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
     except ImportError:
-        return kept["chain.public_key"], lambda _: kept["chain.signature"]
+        return kept["chain.public_key"], lambda prefix, _: kept[prefix + ".signature"]
     SIGNATURES = "checked"
     pair = Ed25519PrivateKey.from_private_bytes(seed)
-    return pair.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw), pair.sign
+    return pair.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw), lambda _, part: pair.sign(part)
 
 
 def main():

@@ -163,7 +163,15 @@ impl Maker {
 
     fn checkpoint(&mut self, genesis: &ChainHead, pair: &KeyPair) {
         let through = u64::try_from(self.events.len()).unwrap();
-        let message = checkpoint_message(genesis, 1, through, through, self.index, &self.head);
+        let message = checkpoint_message(
+            genesis,
+            1,
+            self.tick_ms + 1_000,
+            through,
+            through,
+            self.index,
+            &self.head,
+        );
         let body = Checkpoint {
             through_seq: through,
             count: through,

@@ -57,6 +57,7 @@ impl Pump {
         let message = checkpoint_message(
             &self.genesis,
             self.boot,
+            self.tick_ms,
             self.seq,
             self.seq,
             self.key_index,

@@ -103,11 +103,12 @@ impl Chain {
         }
     }
 
-    fn checkpoint(&self) -> Fact {
+    fn checkpoint(&self, tick_ms: u64) -> Fact {
         let through = self.seq;
         let message = checkpoint_message(
             &self.genesis,
             self.boot,
+            tick_ms,
             through,
             through,
             self.key_index,
@@ -143,7 +144,7 @@ impl World {
     }
 
     fn checkpoint(&mut self, tick: u64) {
-        let Fact::Pump(body) = self.pump.checkpoint() else {
+        let Fact::Pump(body) = self.pump.checkpoint(tick) else {
             return;
         };
         self.pump(tick, body);
@@ -155,7 +156,7 @@ impl World {
     }
 
     fn gateway_checkpoint(&mut self, at: i64) {
-        let fact = self.gateway.checkpoint();
+        let fact = self.gateway.checkpoint(u64::try_from(at).unwrap());
         self.gateway(at, &fact);
     }
 
