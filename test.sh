@@ -10,13 +10,14 @@ die() { printf 'test.sh: %s\n' "$*" >&2; exit 1; }
 
 # Debian packages: a broker that is not ours, its command-line clients, the second opinions, and what
 # builds and runs the pump's image.
-packages=(mosquitto mosquitto-clients sqlite3 tmux python3 strace)
+packages=(mosquitto mosquitto-clients sqlite3 tmux python3 python3-cryptography strace)
 packages+=(rustc-web cargo-web rust-web-src lld-22 qemu-system-arm)
 missing=()
 for tool in mosquitto mosquitto_sub sqlite3 tmux python3 strace qemu-system-arm; do
   PATH="$PATH:/usr/sbin" command -v "$tool" >/dev/null || missing+=("$tool")
 done
 firmware/scripts/build.sh --check || missing+=("a way to build the pump's image")
+{ python3 -c "import cryptography" || /usr/bin/python3 -c "import cryptography"; } 2>/dev/null || missing+=(python3-cryptography)
 if [ ${#missing[@]} -gt 0 ]; then
   step "installing ${packages[*]}"
   install="apt-get install -y --no-install-recommends ${packages[*]}"
@@ -42,6 +43,8 @@ cargo clippy --locked --workspace --all-targets -- -D warnings
 step "a bedside build holds no Polars"
 tree=$(cargo tree --locked --no-default-features --features gateway -e normal --prefix none)
 if grep -q '^polars' <<<"$tree"; then die "the bedside build depends on Polars"; fi
+# Threat S13: a bedside build decompresses nothing.
+if grep -qE '^(flate2|miniz|zstd|ruzstd|brotli|lz4|bzip2|xz|snap|inflate)' <<<"$tree"; then die "the bedside build holds a decompressor"; fi
 cargo check --locked --no-default-features --features gateway
 
 step "tests"

@@ -189,8 +189,13 @@ impl RowsDigest {
     /// One more row as SQLite holds it, its columns in the order of [`COLUMNS`]: the same as
     /// [`RowsDigest::add`] of the row that was stored, without decoding it.
     pub(crate) fn add_as_held(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
+        self.add_columns(row, 11)
+    }
+
+    /// One more row of so many columns, of any table.
+    pub(crate) fn add_columns(&mut self, row: &Row<'_>, columns: usize) -> rusqlite::Result<()> {
         self.rows += 1;
-        for column in 0..11 {
+        for column in 0..columns {
             match row.get_ref(column)? {
                 ValueRef::Null => self.hash.update(u32::MAX.to_le_bytes()),
                 ValueRef::Integer(value) => self.column(value.to_string().as_bytes()),

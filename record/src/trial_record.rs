@@ -9,6 +9,7 @@ use protocol::hex::{Digest, Hex};
 use protocol::keys::KeyPair;
 use protocol::manifest::SignedManifest;
 use protocol::topics::EventRow;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -55,14 +56,18 @@ pub struct Hole {
     pub noted_at_utc_ms: i64,
 }
 
-/// A recorder's signed word over all rows of a source.
+/// The tables beside `event`, in the order in which a recorder signs them at the close. The last
+/// covers the receipts before its own.
+pub const SEALED_TABLES: [&str; 4] = ["trial", "hole", "quarantine", "receipt"];
+
+/// A recorder's signed word over all rows of a source, or of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowsReceipt {
-    /// Whose events.
+    /// Whose events; `table NAME` where it is over a table, which is no name of a source.
     pub source: String,
-    /// First seq.
+    /// First seq; 1 of a table.
     pub from_seq: u64,
-    /// Last seq.
+    /// Last seq; the number of rows of a table.
     pub to_seq: u64,
     /// SHA-256 over all columns, hex.
     pub digest: String,
@@ -142,12 +147,28 @@ impl Record {
     /// # Errors
     /// Where the file cannot be read.
     pub fn meta(&self, key: &str) -> Result<Option<String>, Error> {
-        self.db
-            .query_row("SELECT value FROM trial WHERE key = ?1", [key], |row| {
-                row.get(0)
+        let sql = "SELECT value FROM trial WHERE key = ?1";
+        let text = |row: &Row<'_>| {
+            Ok(match row.get_ref(0)? {
+                ValueRef::Text(bytes) => std::str::from_utf8(bytes).ok().map(String::from),
+                ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Blob(_) => {
+                    None
+                }
             })
+        };
+        match self
+            .db
+            .query_row(sql, [key], text)
             .optional()
-            .at(&self.path)
+            .at(&self.path)?
+        {
+            Some(None) => Err(Error::Row {
+                path: self.path.clone(),
+                place: format!("trial {key}"),
+                why: "is no text".into(),
+            }),
+            found => Ok(found.flatten()),
+        }
     }
 
     /// Adds a word about the trial; the same again is no change.
@@ -416,7 +437,18 @@ impl Record {
         key: &KeyPair,
         now_utc_ms: i64,
     ) -> Result<(), Error> {
-        let (digest, from_seq, to_seq) = self.rows_digest(source, 0, u64::MAX >> 1)?;
+        let rows = self.rows_digest(source, 0, u64::MAX >> 1)?;
+        self.add_receipt(source, rows, recorder, key, now_utc_ms)
+    }
+
+    fn add_receipt(
+        &self,
+        source: &str,
+        (digest, from_seq, to_seq): (Digest, u64, u64),
+        recorder: &str,
+        key: &KeyPair,
+        now_utc_ms: i64,
+    ) -> Result<(), Error> {
         let mut receipt = RowsReceipt {
             source: source.into(),
             from_seq,
@@ -455,7 +487,7 @@ impl Record {
     pub fn receipts(&self) -> Result<Vec<RowsReceipt>, Error> {
         let mut query = self
             .db
-            .prepare("SELECT * FROM receipt ORDER BY source, rowid")
+            .prepare("SELECT * FROM receipt ORDER BY rowid")
             .at(&self.path)?;
         let rows = query
             .query_map([], |r| {
@@ -513,6 +545,51 @@ impl Record {
         self.db
             .query_row(sql, [source], |row| Ok((row.get(0)?, row.get(1)?)))
             .at(&self.path)
+    }
+
+    /// Digest over all columns of the first rows of a table beside `event`; how many were found.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub(crate) fn table_digest(&self, table: &str, most: u64) -> Result<(Digest, u64), Error> {
+        let sql = match table {
+            "trial" => "SELECT key, value FROM trial ORDER BY key LIMIT ?1",
+            "hole" => "SELECT * FROM hole ORDER BY rowid LIMIT ?1",
+            "quarantine" => "SELECT * FROM quarantine ORDER BY rowid LIMIT ?1",
+            _ => "SELECT * FROM receipt ORDER BY rowid LIMIT ?1",
+        };
+        let mut query = self.db.prepare(sql).at(&self.path)?;
+        let columns = query.column_count();
+        let mut rows = query.query([nearest(most)]).at(&self.path)?;
+        let mut digest = RowsDigest::default();
+        while let Some(row) = rows.next().at(&self.path)? {
+            digest.add_columns(row, columns).at(&self.path)?;
+        }
+        let found = digest.rows;
+        Ok((digest.finish(), found))
+    }
+
+    /// Marks the trial closed, signs the tables beside `event` as they then are, and makes one file
+    /// of it: both or neither.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn close_sealed(
+        &self,
+        reason: &str,
+        recorder: &str,
+        key: &KeyPair,
+        now_utc_ms: i64,
+    ) -> Result<(), Error> {
+        let step = self.db.unchecked_transaction().at(&self.path)?;
+        self.set_meta("closed", reason)?;
+        for table in SEALED_TABLES {
+            let (digest, rows) = self.table_digest(table, u64::MAX >> 1)?;
+            let source = format!("table {table}");
+            self.add_receipt(&source, (digest, 1, rows), recorder, key, now_utc_ms)?;
+        }
+        step.commit().at(&self.path)?;
+        self.fold()
     }
 
     /// Marks the trial closed and makes one file of it, without a `-wal`.

@@ -125,6 +125,10 @@ pub struct Report {
     /// Recorders whose receipts hold, each with its key's fingerprint. Compare them with the
     /// ward's: anybody can sign with a key of their own.
     pub sealed_by: Vec<(String, String)>,
+    /// A recorder signed the tables beside `event` too.
+    pub tables_sealed: bool,
+    /// Rows of those tables that were added after that.
+    pub unsealed_rows: u64,
     /// Every tag of the pump was checked.
     pub tags_checked: bool,
     /// SHA-256 over all rows.
@@ -153,6 +157,21 @@ impl Report {
         }
         for (source, seq) in &self.times_not_proven_from {
             parts.push(format!("{source} times not proven from seq {seq}"));
+        }
+        if self.evidence != Evidence::Imported {
+            let by: Vec<_> = self
+                .sealed_by
+                .iter()
+                .map(|(name, key)| format!("{name} {key}"))
+                .collect();
+            parts.push(match (by.is_empty(), self.tables_sealed) {
+                (true, _) => "no recorder sealed it".into(),
+                (false, true) => format!("sealed by {}", by.join(", ")),
+                (false, false) => format!("events sealed by {}", by.join(", ")),
+            });
+        }
+        if self.unsealed_rows > 0 {
+            parts.push(format!("{} rows added after the seal", self.unsealed_rows));
         }
         if self.quarantined > 0 {
             parts.push(format!("{} rows in quarantine", self.quarantined));
@@ -187,6 +206,8 @@ pub fn verify(path: &Path, options: &Options) -> Result<Report, Error> {
     let record = Record::open_read_only(path)?;
     let mut check = check::Check::new(&record, options);
     match check.run() {
+        // A word that is no text: the file can be read, and it is not as it was written.
+        Err(Error::Row { place, why, .. }) => check.wrong(format!("{place}: {why}")),
         // What cannot be read in a record that is altered anyway is one more thing wrong with it.
         Err(error) if check.found_wrong() => check.wrong(error.to_string()),
         other => other?,

@@ -428,7 +428,7 @@ fn a_missing_or_changed_trigger_and_anything_added_is_named() {
             .db
             .execute_batch(&format!("DROP TRIGGER {name}"))
             .unwrap();
-        let missing = format!("trigger {name} is missing or changed");
+        let missing = format!("trigger {name}: is missing or changed");
         assert_eq!(attack.check().wrong, std::slice::from_ref(&missing));
         let idle = sql.replace("SELECT RAISE(ABORT, 'a record only grows')", "SELECT 1");
         attack.db.execute_batch(&idle).unwrap();
@@ -442,12 +442,12 @@ fn a_missing_or_changed_trigger_and_anything_added_is_named() {
         .db
         .execute_batch("CREATE VIEW shown AS SELECT 1")
         .unwrap();
-    assert_eq!(attack.check().wrong, ["view shown was added to the file"]);
+    assert_eq!(attack.check().wrong, ["view shown: was added to the file"]);
     attack.db.execute_batch("DROP VIEW shown").unwrap();
     attack.db.execute_batch("DROP TABLE hole").unwrap();
     let report = attack.check();
     assert_eq!(report.evidence, Evidence::Altered);
-    assert_eq!(report.wrong[0], "table hole is missing or changed");
+    assert_eq!(report.wrong[0], "table hole: is missing or changed");
 }
 
 #[test]
@@ -543,4 +543,106 @@ fn receipts_are_held_against_their_signature_and_the_rows() {
     let report = attack.check();
     let key = protocol::keys::fingerprint(&recorder_pair().public());
     assert_eq!(report.sealed_by, [("ward-1".into(), key)]);
+}
+
+#[test]
+fn every_other_table_is_guarded_by_the_seal() {
+    let attack = Attack::on(|path| {
+        let (pump, gateway) = golden::rows(1, false);
+        golden::write_record(path, &[&pump, &gateway], false);
+        let record = record::Record::open_or_create(path).unwrap();
+        for from_seq in [3, 7] {
+            let hole = record::trial_record::Hole {
+                source: PUMP.into(),
+                from_seq,
+                to_seq: from_seq,
+                reason: "not received".into(),
+                noted_at_utc_ms: golden::START,
+            };
+            record.note_hole(&hole).unwrap();
+        }
+        record
+            .quarantine(&pump[3], "another body", golden::START)
+            .unwrap();
+        let (by, key) = ("ward-1", recorder_pair());
+        for source in [PUMP, GATEWAY] {
+            record.seal(source, by, &key, golden::START).unwrap();
+        }
+        record
+            .close_sealed("closed by pump and gateway", by, &key, golden::START)
+            .unwrap();
+    });
+    let before = attack.check();
+    assert_eq!(before.evidence, Evidence::Complete, "{:?}", before.wrong);
+    assert!(before.tables_sealed && before.unsealed_rows == 0);
+    let edits = [
+        (
+            "trial",
+            "UPDATE trial SET value = 'planned' WHERE key = 'closed'",
+        ),
+        ("trial", "DELETE FROM trial WHERE key = 'closed'"),
+        ("hole", "UPDATE hole SET reason = 'x' WHERE from_seq = 3"),
+        ("hole", "UPDATE hole SET noted_at_utc_ms = 1"),
+        ("hole", "DELETE FROM hole WHERE from_seq = 7"),
+        ("quarantine", "UPDATE quarantine SET reason = 'x'"),
+        ("quarantine", "UPDATE quarantine SET tag = x'00'"),
+        ("quarantine", "DELETE FROM quarantine"),
+        ("receipt", "DELETE FROM receipt WHERE source = 'EP-0193'"),
+        (
+            "receipt",
+            "DELETE FROM receipt WHERE source = 'table receipt'",
+        ),
+        (
+            "receipt",
+            "DELETE FROM receipt WHERE source IN ('table trial', 'table receipt')",
+        ),
+        ("receipt", "UPDATE receipt SET key = upper(key)"),
+        (
+            "receipt",
+            "UPDATE receipt SET signature = upper(signature) WHERE rowid = 1",
+        ),
+        (
+            "trial",
+            "UPDATE trial SET value = replace(value, ',\"key\"', ', \"key\"') WHERE key = 'manifest'",
+        ),
+        (
+            "trial",
+            "UPDATE trial SET value = CAST(x'ff' AS TEXT) WHERE key = 'zone'",
+        ),
+    ];
+    let save = "CREATE TEMP TABLE t AS SELECT * FROM trial; CREATE TEMP TABLE h AS SELECT * FROM hole;
+        CREATE TEMP TABLE q AS SELECT * FROM quarantine; CREATE TEMP TABLE r AS SELECT * FROM receipt";
+    let back = "DELETE FROM trial; INSERT INTO trial SELECT * FROM temp.t; DROP TABLE temp.t;
+        DELETE FROM hole; INSERT INTO hole SELECT * FROM temp.h; DROP TABLE temp.h;
+        DELETE FROM quarantine; INSERT INTO quarantine SELECT * FROM temp.q; DROP TABLE temp.q;
+        DELETE FROM receipt; INSERT INTO receipt SELECT * FROM temp.r; DROP TABLE temp.r";
+    for (table, edit) in edits {
+        attack.change(save);
+        attack.change(edit);
+        let report = attack.check();
+        let what = format!("{edit}: {:?}", report.wrong);
+        assert_eq!(report.evidence, Evidence::Altered, "{what}");
+        assert!(report.wrong.iter().any(|w| w.contains(table)), "{what}");
+        attack.change(back);
+    }
+    // What is added after the close is said; without any seal, that is said.
+    attack.change("INSERT INTO quarantine SELECT * FROM quarantine");
+    let added = attack.check();
+    assert_eq!(
+        (added.evidence, added.unsealed_rows),
+        (Evidence::Complete, 1)
+    );
+    assert!(
+        added
+            .line(&attack.path)
+            .contains("1 rows added after the seal")
+    );
+    attack.change("DELETE FROM receipt");
+    let unsealed = attack.check();
+    assert_eq!(unsealed.evidence, Evidence::Complete);
+    assert!(
+        unsealed
+            .line(&attack.path)
+            .contains("no recorder sealed it")
+    );
 }

@@ -3,7 +3,7 @@
 
 use super::check::{Check, Seen};
 use crate::store::Error;
-use crate::trial_record::RowsReceipt;
+use crate::trial_record::{RowsReceipt, SEALED_TABLES};
 use protocol::chain::signature_holds;
 use protocol::hex::{Digest, Hex};
 use protocol::keys::fingerprint;
@@ -40,11 +40,7 @@ impl Check<'_> {
             self.one_claim(claim, &mut held)?;
         }
         match self.record.receipts() {
-            Ok(receipts) => {
-                for receipt in receipts {
-                    self.one_receipt(receipt, &mut held)?;
-                }
-            }
+            Ok(receipts) => self.all_receipts(receipts, &mut held)?,
             Err(e) => self.wrong(format!("table receipt: {e}")),
         }
         let Some(pump) = self.pump() else {
@@ -64,15 +60,41 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Each receipt; those of tables come in groups of all of them, in their order.
+    fn all_receipts(&mut self, receipts: Vec<RowsReceipt>, held: &mut Ranges) -> Result<(), Error> {
+        let mut groups = SEALED_TABLES.iter().cycle();
+        let mut sealed = BTreeMap::new();
+        for receipt in receipts {
+            if let Some(table) = receipt.source.strip_prefix("table ") {
+                if groups.next() != Some(&table) {
+                    self.wrong(format!("table {table}: its receipt is not in its place"));
+                }
+                // A receipt over the receipts before it is one more of them.
+                let own = u64::from(table == "receipt");
+                sealed.insert(table.to_owned(), receipt.to_seq.saturating_add(own));
+            }
+            self.one_receipt(receipt, held)?;
+        }
+        if groups.next() != SEALED_TABLES.first() {
+            self.wrong("table receipt: receipts of tables are missing at its end".into());
+        }
+        self.report.tables_sealed = !sealed.is_empty();
+        for (table, rows) in sealed {
+            let (_, there) = self.record.table_digest(&table, u64::MAX >> 1)?;
+            self.report.unsealed_rows += there.saturating_sub(rows);
+        }
+        Ok(())
+    }
+
     fn one_receipt(&mut self, receipt: RowsReceipt, held: &mut Ranges) -> Result<(), Error> {
         let what = format!("receipt by {} of {}", receipt.recorder, receipt.source);
         let parts = (
-            Hex::parse(&receipt.key),
-            Hex::parse(&receipt.signature),
-            Hex::parse(&receipt.digest),
+            written(&receipt.key),
+            written(&receipt.signature),
+            written(&receipt.digest),
         );
         let (Some(key), Some(signature), Some(digest)) = parts else {
-            self.wrong(format!("{what}: key, signature or digest is no hex"));
+            self.wrong(format!("{what}: key, signature or digest is no lower hex"));
             return Ok(());
         };
         if !signature_holds(&key, receipt.message().as_bytes(), &signature) {
@@ -82,6 +104,15 @@ impl Check<'_> {
         let by = (receipt.recorder, fingerprint(&key));
         if !self.report.sealed_by.contains(&by) {
             self.report.sealed_by.push(by);
+        }
+        if let Some(table) = receipt.source.strip_prefix("table ") {
+            let (seen, rows) = self.record.table_digest(table, receipt.to_seq)?;
+            if seen != digest || rows != receipt.to_seq || receipt.from_seq != 1 {
+                self.wrong(format!(
+                    "table {table}: not as the {what} says that it was stored"
+                ));
+            }
+            return Ok(());
         }
         let claim = Claim {
             what: format!(
@@ -117,6 +148,11 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// Hex as our programs write it: lower digits.
+pub(super) fn written<const N: usize>(text: &str) -> Option<Hex<N>> {
+    Hex::parse(text).filter(|hex| hex.to_string() == text)
 }
 
 /// The first of `seqs`, which ascend, that lies in none of `ranges`.

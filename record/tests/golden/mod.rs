@@ -479,7 +479,10 @@ pub(crate) fn write_record(path: &Path, rows: &[&[EventRow]], sealed: bool) {
                 .seal(source, "ward-1", &recorder_pair(), START + 1)
                 .unwrap();
         }
-        record.close_trial("closed by pump and gateway").unwrap();
+        let (by, key) = ("ward-1", recorder_pair());
+        record
+            .close_sealed("closed by pump and gateway", by, &key, START + 1)
+            .unwrap();
     } else {
         record.fold().unwrap();
     }
