@@ -42,6 +42,8 @@ pub const VERSION: [u8; 3] = [0, 1, 0];
 /// Where the program was not called for so long although it was due, it no longer knows what
 /// happened and stops infusing.
 const STANDSTILL_MS: u64 = 600_000;
+/// A checkpoint that could not be written is tried again after so long.
+const SIGN_AGAIN_MS: u64 = 60_000;
 
 const _: () = assert!(
     SETTLE_MS < REPORT_MS,
@@ -408,8 +410,13 @@ impl<B: Board> Pump<B> {
         self.ledger.record(&mut self.board, self.now, &body.into())
     }
 
+    /// Signs the chain. Where the memory fails, again in a minute: a gateway waits for a start's
+    /// first one.
     pub(crate) fn checkpoint(&mut self) {
-        self.ledger.checkpoint(&mut self.board, self.now);
+        let signed = self.ledger.checkpoint(&mut self.board, self.now);
+        if signed.is_none() {
+            self.hour_at = self.hour_at.min(self.now.saturating_add(SIGN_AGAIN_MS));
+        }
     }
 
     /// The newest event's seq; 0 where there is none.

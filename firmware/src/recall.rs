@@ -58,6 +58,7 @@ pub(crate) struct Recall {
     pub(crate) stuck: u16,
     pub(crate) closing: Closing,
     pub(crate) spent_key: Option<u32>,
+    signed_boot: u32,
     pub(crate) unreadable: u64,
     last: Option<Head>,
 }
@@ -93,6 +94,7 @@ impl Recall {
             stuck: 0,
             closing: Closing::Open,
             spent_key: None,
+            signed_boot: 0,
             unreadable: 0,
             last: None,
         };
@@ -100,6 +102,11 @@ impl Recall {
         recall.unreadable = damage.unreadable;
         recall.count_unknown(pair);
         Ok(recall)
+    }
+
+    /// Whether power failed before the last start could sign.
+    pub(crate) fn last_start_is_unsigned(&self) -> bool {
+        self.last.is_some_and(|last| last.boot > self.signed_boot)
     }
 
     fn take(&mut self, entry: &Entry, pair: &mut Pair) {
@@ -155,6 +162,7 @@ impl Recall {
             }
             Body::Checkpoint(checkpoint) => {
                 self.spent_key = Some(checkpoint.key_index);
+                self.signed_boot = head.boot;
                 if self.closing == Closing::Unsigned {
                     self.closing = Closing::Closed;
                 }

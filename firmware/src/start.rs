@@ -151,6 +151,7 @@ impl<B: Board> Pump<B> {
             strokes: dose.strokes(),
             delivered: dose.delivered(),
         };
+        let unsigned = recall.last_start_is_unsigned();
         let mut pump = Self {
             keypad: Keypad::new(tick0, board.keys_down()),
             failed_parts: board.failed_parts(),
@@ -193,6 +194,16 @@ impl<B: Board> Pump<B> {
         }
         if pump.closed {
             return pump;
+        }
+        // Where power fails again and again, starts without a signature do not pile up: a gateway
+        // holds them back until one is signed.
+        if unsigned {
+            pump.checkpoint();
+            if recall.closing == Closing::Unsigned {
+                pump.closed = true;
+                pump.seal();
+                return pump;
+            }
         }
         pump.log(PoweredOn {
             reason,

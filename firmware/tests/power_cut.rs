@@ -9,8 +9,8 @@
 mod common;
 
 use common::{
-    Change, HOUR, MINUTE, MemoryBoard, SIX, act, after, begin, check_chain, events_of, formatted,
-    kinds, nl, press, provision, rate, run_to, secret, set_sensors, start,
+    Change, HOUR, MINUTE, MemoryBoard, SIX, act, after, begin, bodies, check_chain, events_of,
+    formatted, kinds, nl, press, provision, rate, run_to, secret, set_sensors, start,
 };
 use firmware::acts::Act;
 use firmware::pump::{Pump, StartError};
@@ -279,6 +279,48 @@ fn a_memory_that_does_not_answer_for_a_while_is_declared_and_delivery_goes_on() 
     let new = after(&pump, last);
     assert_eq!(kinds(&new)[0], "journal_lost");
     assert!(!pump.face(16 * MINUTE, true).saved);
+}
+
+#[test]
+fn starts_that_are_cut_before_they_sign_do_not_pile_up() {
+    // As many changed bytes as let some starts write their first event and none sign it.
+    for fuse in (300..2_000).step_by(100) {
+        let mut board = formatted(200);
+        for _ in 0..120 {
+            board = board.powered_again();
+            board.fuse = Some(fuse);
+            board = match Pump::start(board, &provision(), BootReason::BrownOut, 0) {
+                Ok(pump) => pump.into_board(),
+                Err(failed) => failed.board,
+            };
+        }
+        let pump = start(board.powered_again());
+        let mut unsigned = 0;
+        for (_, body) in bodies(&pump) {
+            unsigned += 1;
+            if matches!(body, Body::Checkpoint(_)) {
+                unsigned = 0;
+            }
+            assert!(
+                unsigned < 30,
+                "{unsigned} events that nothing signs, fuse {fuse}"
+            );
+        }
+        check_chain(&events_of(&pump)).unwrap();
+    }
+}
+
+#[test]
+fn a_checkpoint_that_found_no_memory_comes_a_minute_later_and_not_an_hour() {
+    let mut pump = start(formatted(8));
+    run_to(&mut pump, 59 * MINUTE);
+    let last = pump.last_seq();
+    pump.board_mut().failing = true;
+    run_to(&mut pump, 61 * MINUTE);
+    pump.board_mut().failing = false;
+    run_to(&mut pump, 64 * MINUTE);
+    let new = after(&pump, last);
+    assert!(kinds(&new).contains(&"checkpoint"), "{:?}", kinds(&new));
 }
 
 #[test]
