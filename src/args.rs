@@ -234,6 +234,9 @@ pub(crate) struct GatewayArgs {
     /// The gateway's own store
     #[arg(long, value_name = "FILE", required_unless_present = "config")]
     pub(crate) spool: Option<PathBuf>,
+    /// The pump's tag secret: looks at each event by itself before it is stored
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub(crate) tag_key: Option<PathBuf>,
     /// The gateway's secret key [default: SPOOL.key, made at the first start]
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,

@@ -34,6 +34,7 @@ pub(crate) fn gateway(common: &Common, args: GatewayArgs) -> anyhow::Result<()> 
                 port: args.port.ok_or_else(missing)?,
                 bed,
                 trial: args.trial.ok_or_else(missing)?,
+                tag_key: args.tag_key,
             }],
             broker: args.broker.ok_or_else(missing)?,
             spool: args.spool.ok_or_else(missing)?,

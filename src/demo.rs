@@ -247,6 +247,7 @@ impl Ward {
                 port,
                 bed: bed.clone(),
                 trial,
+                tag_key: None,
             }],
             broker: url.clone(),
             spool: bedside.join(format!("gw-{bed}.spool")),

@@ -14,6 +14,8 @@ pub struct BedConfig {
     pub bed: String,
     /// The trial.
     pub trial: String,
+    /// The pump's tag secret, where the gateway shall look at each event by itself.
+    pub tag_key: Option<PathBuf>,
 }
 
 /// A gateway.

@@ -47,7 +47,9 @@ impl Gateway {
         let bedside = Bedside::open(spool, &config.gw, &config.beds, config.clock, now)?;
         let mut lines = Vec::new();
         for bed in &bedside.beds {
-            let line = Line::new(bed.clone(), config.clock, pair.clone(), now.uptime);
+            let mut line = Line::new(bed.clone(), config.clock, pair.clone(), now.uptime);
+            let tag_key = bed.config.tag_key.as_deref();
+            line.hold_tag_secret(tag_key.map(key_files::load_secret).transpose()?);
             let name = format!("line {}", bed.config.bed);
             lines.push(
                 std::thread::Builder::new()

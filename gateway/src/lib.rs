@@ -21,6 +21,7 @@ pub mod broker;
 pub mod clock;
 pub mod config;
 pub mod entries;
+pub mod gate;
 pub mod gateway;
 pub mod key_files;
 pub mod line;
@@ -33,6 +34,7 @@ pub mod serial;
 pub mod spool_file;
 pub mod store;
 pub mod uplink;
+pub mod wall_clock;
 pub mod watch;
 
 /// Program and version, as it stands in payloads and records.

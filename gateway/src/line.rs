@@ -11,13 +11,15 @@ mod storing;
 use crate::bedside::BedParts;
 use crate::clock::Mode;
 use crate::config::BedConfig;
+use crate::gate::Gate;
 use crate::gateway::lock;
+use crate::wall_clock::{WallClock, is_plausible};
 use protocol::bedside::LinkChanged;
 use protocol::frame::{Deframer, Error as FrameError, Piece, decode_from_pump, encode_to_pump};
 use protocol::keys::KeyPair;
 use protocol::link::{Receiver, State, Taken, TimeSync};
 use protocol::message::{Hello, Source, ToPump};
-use protocol::time::{Now, Uptime};
+use protocol::time::{Now, Timestamp, Uptime};
 use protocol::topics::{EventRow, LinkWord};
 use record::progress::Progress;
 use record::store::RowsDigest;
@@ -25,6 +27,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// A start whose checkpoint does not come for so long, wall milliseconds, is an alarm.
+const HELD_LONG_MS: u64 = 4_000;
 /// A digest is added after so long, wall milliseconds, also with fewer rows.
 const DIGEST_EVERY_MS: u64 = 60_000;
 
@@ -32,6 +36,9 @@ const DIGEST_EVERY_MS: u64 = 60_000;
 struct Bound {
     source: Source,
     progress: Progress,
+    gate: Gate,
+    /// When the newest row was received that was there at the binding.
+    received: Timestamp,
     time: TimeSync,
     anchored: BTreeSet<u32>,
     digest: RowsDigest,
@@ -52,7 +59,12 @@ pub struct Line {
     link: LinkWord,
     silent_since: Uptime,
     closed_at: Option<Uptime>,
+    wall: WallClock,
+    /// UTC less uptime when the clock was first looked at.
+    utc_less_uptime_ms: Option<i64>,
     wall_step_ms: i64,
+    held_since: Option<Uptime>,
+    tag_secret: Option<[u8; 32]>,
     broken: bool,
     notices: Vec<String>,
     failure_said: bool,
@@ -82,17 +94,30 @@ impl Line {
             link: LinkWord::NeverHeard,
             silent_since: now,
             closed_at: None,
+            wall: WallClock::default(),
+            utc_less_uptime_ms: None,
             wall_step_ms: 0,
+            held_since: None,
+            tag_secret: None,
             broken: false,
             notices: Vec::new(),
             failure_said: false,
         }
     }
 
+    /// The pump's tag secret, where this gateway was given it: then each event is looked at by
+    /// itself before it is stored.
+    pub fn hold_tag_secret(&mut self, secret: Option<[u8; 32]>) {
+        self.tag_secret = secret;
+    }
+
     /// What is to go to the pump now.
     pub fn collect_out(&mut self, now: Now, out: &mut Vec<u8>) {
+        self.look_at_clock(now);
         while let Some(message) = self.receiver.poll_send(now.uptime) {
-            if let (ToPump::TimeRequest(request), Some(bound)) = (&message, &mut self.bound) {
+            if let (ToPump::TimeRequest(request), Some(bound)) = (&message, &mut self.bound)
+                && (self.mode != Mode::Wall || is_plausible(now.utc))
+            {
                 bound.time.note_asked(request.id, now.utc);
             }
             if let Ok(frame) = encode_to_pump(&message) {
@@ -103,6 +128,7 @@ impl Line {
 
     /// Bytes from the pump: what they hold is on disk when this returns, or was not taken.
     pub fn handle_bytes(&mut self, now: Now, bytes: &[u8]) {
+        self.look_at_clock(now);
         let mut rows = Vec::new();
         let mut deframer = std::mem::take(&mut self.deframer);
         for byte in bytes {
@@ -124,10 +150,19 @@ impl Line {
         }
         self.deframer = deframer;
         self.store(now, &rows);
+        let held = self.bound.as_ref().is_some_and(|b| b.gate.held() > 0);
+        self.held_since = self
+            .held_since
+            .filter(|_| held)
+            .or(held.then_some(now.uptime));
     }
 
     /// The port was opened: from here on the pump must say who it is first.
     pub fn reopen(&mut self, now: Now) {
+        if let Some(bound) = &mut self.bound {
+            bound.gate.forget_held();
+        }
+        self.held_since = None;
         self.receiver.reopen(now.uptime);
         self.deframer = Deframer::default();
     }
@@ -187,12 +222,13 @@ impl Line {
                 self.handle_taken(now, event, rows);
             }
             Taken::Event { raw, tag, .. } | Taken::Repeat { raw, tag, .. } => {
-                let Some(bound) = &self.bound else {
+                let doubt_ms = self.doubt_ms();
+                let Some(bound) = &mut self.bound else {
                     self.receiver.forget_unstored();
                     return;
                 };
-                let (at, uncertainty) = bound.at(now, &raw, self.mode);
-                match EventRow::new(
+                let (at, uncertainty) = bound.at(now, &raw, self.mode, doubt_ms);
+                let row = match EventRow::new(
                     bound.source,
                     &raw,
                     tag,
@@ -200,8 +236,23 @@ impl Line {
                     uncertainty,
                     now.utc.as_unix_millis(),
                 ) {
-                    Ok(row) => rows.push(row),
-                    Err(e) => self.identity(Some(format!("an event does not decode: {e}"))),
+                    Ok(row) => row,
+                    Err(e) => {
+                        self.receiver.forget_unstored();
+                        return self.identity(Some(format!("an event does not decode: {e}")));
+                    }
+                };
+                match bound.gate.take(row, &raw) {
+                    Ok(passed) => {
+                        if passed.iter().any(|row| row.kind == "checkpoint") {
+                            self.identity(None);
+                        }
+                        rows.extend(passed);
+                    }
+                    Err(refused) => {
+                        self.receiver.forget_unstored();
+                        self.identity(Some(refused.to_string()));
+                    }
                 }
             }
             Taken::Lost { from_seq, to_seq } => {
@@ -213,7 +264,12 @@ impl Line {
             Taken::Heartbeat(beat) => {
                 if self.bound.is_some() && self.hello.is_some_and(|h| h.boot != beat.boot) {
                     // The pump started again behind an open line.
-                    self.receiver.reopen(now.uptime);
+                    self.reopen_receiver(now);
+                }
+                let caught_up = self.receiver.announced() == self.receiver.stored();
+                let overdue = |b: &Bound| b.gate.is_overdue(beat.boot, beat.tick_ms);
+                if caught_up && self.bound.as_ref().is_some_and(overdue) {
+                    self.identity(Some("the pump has signed nothing for over an hour".into()));
                 }
             }
             Taken::Nothing => {}
@@ -223,8 +279,16 @@ impl Line {
     /// What is due by time: link state, alarms, digests, checkpoints, the close.
     /// `wall_step_ms` is how far the machine's clock was set since the start.
     pub fn tick(&mut self, now: Now, wall_step_ms: i64) {
+        self.look_at_clock(now);
         self.watch_link(now);
-        self.watch_wall_clock(now, wall_step_ms);
+        if self.mode != Mode::Wall {
+            // Trial time does not follow the machine's clock; that it was set is a fact all the same.
+            self.watch_wall_clock(now, wall_step_ms);
+        }
+        let held_long = |since| now.uptime.millis_since(since) >= HELD_LONG_MS;
+        if self.held_since.is_some_and(held_long) {
+            self.identity(Some("the pump's start is not signed".into()));
+        }
         if self.bound.as_ref().is_some_and(|b| {
             b.digest.rows > 0 && now.uptime.millis_since(b.digest_at) >= DIGEST_EVERY_MS
         }) {
@@ -309,6 +373,38 @@ impl Line {
             );
         }
         self.parts.changed.notify_one();
+    }
+
+    /// The line as it is after an opening, without the bytes that a port may still hold.
+    fn reopen_receiver(&mut self, now: Now) {
+        self.receiver.reopen(now.uptime);
+        if let Some(bound) = &mut self.bound {
+            bound.gate.forget_held();
+        }
+    }
+
+    /// Every look at the time is one at whether somebody set the clock: what is known of the pump's
+    /// time is told in the new one from here on.
+    fn look_at_clock(&mut self, now: Now) {
+        if self.mode != Mode::Wall {
+            return;
+        }
+        let uptime = i64::try_from(now.uptime.as_millis()).unwrap_or(i64::MAX);
+        let difference = now.utc.as_unix_millis().saturating_sub(uptime);
+        let first = *self.utc_less_uptime_ms.get_or_insert(difference);
+        let Some(step) = self.wall.observe(now.utc, difference.saturating_sub(first)) else {
+            return;
+        };
+        if let Some(bound) = &mut self.bound {
+            bound.time.note_step(step.shift_ms);
+            let by_ms = step.by_ms;
+            self.say(now, &protocol::bedside::ClockStepped { by_ms }.into());
+        }
+    }
+
+    /// How far the time may be off because somebody set the clock.
+    fn doubt_ms(&self) -> u64 {
+        self.wall.doubt_ms()
     }
 
     /// Steps of the machine's own clock are facts.

@@ -17,10 +17,9 @@ use crate::key_files::{self, Trust};
 use crate::mqtt::{self, Incoming, Link, Message, Url};
 use files::{Files, GROUP_MAX};
 use folder::DiskFolder;
-use intake::open_batch;
+use intake::{Refusals, open_batch};
 use protocol::keys::KeyPair;
 use protocol::topics::{EvBatch, Topics};
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, mpsc};
@@ -106,7 +105,7 @@ impl Recorder {
             trust,
             link,
             orders,
-            refused: BTreeSet::new(),
+            refused: Refusals::default(),
         };
         let task = tokio::spawn(task.run(inbox, committed, stop.clone(), thread));
         Ok(Self { stop, task })
@@ -140,7 +139,7 @@ struct Task {
     trust: Trust,
     link: Link,
     orders: Sender<Order>,
-    refused: BTreeSet<String>,
+    refused: Refusals,
 }
 
 impl Task {
@@ -212,12 +211,8 @@ impl Task {
             }
             Err(why) => why,
         };
-        if self.refused.insert(why.clone()) && self.refused.len() < 100 {
-            let topic = protocol::text::clean(&message.topic, 120);
-            eprintln!(
-                "thecal recorder: not recorded, {topic}: {}",
-                protocol::text::clean(&why, 200)
-            );
+        if let Some(line) = self.refused.note(&message.topic, &why) {
+            eprintln!("thecal recorder: {line}");
         }
         self.link.acknowledge(&message).await;
     }

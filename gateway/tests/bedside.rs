@@ -1,6 +1,7 @@
 //! Pump, gateway, broker and recorder with real parts on every hop: a pty opened by `serialport`,
 //! SQLite on disk, MQTT over TCP.
 #![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
+#![expect(dead_code, reason = "common to several test programs")]
 
 mod common;
 

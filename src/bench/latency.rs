@@ -57,7 +57,7 @@ pub(crate) fn bench(folder: &Path) -> anyhow::Result<()> {
         let gateway = Gateway::start(Config {
             site: "bench".into(),
             gw: "gw-01".into(),
-            beds: vec![BedConfig { port, bed: "01".into(), trial: "T-LAT".into() }],
+            beds: vec![BedConfig { port, bed: "01".into(), trial: "T-LAT".into(), tag_key: None }],
             broker: url.clone(),
             spool: folder.join("latency.spool"),
             key: None,

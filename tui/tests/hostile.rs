@@ -129,3 +129,34 @@ fn no_text_from_a_payload_reaches_a_line_as_more_than_that_line() {
         assert!(!sentence.contains(bad), "{sentence:?}");
     }
 }
+
+#[test]
+fn no_character_that_may_not_be_shown_reaches_the_terminal() {
+    let all = (0..=0x0010_ffff_u32).filter_map(char::from_u32);
+    let hidden: Vec<char> = all.filter(|c| !protocol::text::shows(*c)).collect();
+    assert!(
+        hidden.len() > 100,
+        "C0, C1, bidirectional and zero-width ones"
+    );
+    // Each of them in the texts of a state and of an alarm, some at a time.
+    for some in hidden.chunks(40) {
+        let text: String = some.iter().flat_map(|c| ['x', *c]).collect();
+        let mut app = app(Palette::Ansi16, false);
+        let bad = State {
+            drug: text.clone(),
+            trial: text.clone(),
+            route: text.clone(),
+            ..state(1, TRIAL_NOW)
+        };
+        app.update(at(0), live(bad));
+        let row = common::row("occlusion", Priority::High, false, &text, TRIAL_NOW);
+        app.update(
+            at(0),
+            Event::Alarms(common::alarms(1, TRIAL_NOW, vec![row])),
+        );
+        let buffer = common::buffer(&app, at(3_000), 80, 24);
+        let shown = foreign(&frame_bytes(None, &buffer).unwrap());
+        let seen: Vec<char> = shown.chars().filter(|c| some.contains(c)).collect();
+        assert_eq!(seen, [], "{some:?}");
+    }
+}

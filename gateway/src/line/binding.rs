@@ -1,6 +1,7 @@
 //! Which pump belongs to which trial: hello, manifest, and what the spool knows of both.
 
 use super::{Bound, Line};
+use crate::gate::Gate;
 use crate::gateway::lock;
 use crate::own_chain::OwnChain;
 use protocol::bedside::Fact;
@@ -150,7 +151,9 @@ impl Line {
                 *own = Some(chain);
             }
             drop(own);
-            self.bound = Some(self.recall(now, hello, signed, manifest)?);
+            let bound = self.recall(now, hello, signed, manifest)?;
+            self.wall.note_stored(now.utc, bound.received);
+            self.bound = Some(bound);
             self.say(
                 now,
                 &protocol::bedside::GatewayStarted {
@@ -164,7 +167,10 @@ impl Line {
             let mut view = lock(&parts.view);
             view.manifest = Some(signed.clone());
         }
-        let through = self.bound.as_ref().map_or(0, |b| b.progress.through());
+        let through = self.bound.as_mut().map_or(0, |bound| {
+            bound.gate.forget_held();
+            bound.progress.through()
+        });
         self.receiver.bind(through, false);
         Ok(())
     }
@@ -191,6 +197,12 @@ impl Line {
         let mut bound = Bound {
             source: hello.source,
             progress: Progress::new(genesis),
+            gate: Gate::new(
+                signed.as_chain_root(),
+                manifest.pump_key,
+                self.tag_secret.as_ref(),
+            ),
+            received: Timestamp::default(),
             time: TimeSync::default(),
             anchored: BTreeSet::new(),
             digest: RowsDigest::default(),
@@ -215,6 +227,11 @@ impl Line {
                 .row
                 .check()
                 .map_err(|e| format!("{}: {e}", stored.id()))?;
+            bound
+                .gate
+                .recall(&raw, &stored.row.tag)
+                .map_err(|e| format!("the spool holds what is not the pump's: {e}"))?;
+            bound.received = Timestamp::from_unix_millis(stored.row.received_at_utc_ms);
             bound.progress.note(stored.row.seq, &raw);
             if stored.row.seq > digested {
                 bound.digest.add(&stored.row, &stored.body_text);

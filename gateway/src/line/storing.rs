@@ -107,6 +107,7 @@ impl Line {
 
     /// Where a start of the pump lies in time, once a start.
     pub(super) fn anchor(&mut self, now: Now, boot: u32) {
+        let doubt_ms = self.doubt_ms();
         let Some(bound) = &mut self.bound else { return };
         if bound.anchored.contains(&boot) {
             return;
@@ -119,7 +120,7 @@ impl Line {
             source: bound.source.to_string(),
             boot,
             at_utc_ms: estimate.at.as_unix_millis(),
-            uncertainty_ms: widened(estimate.uncertainty_ms, self.mode),
+            uncertainty_ms: widened(estimate.uncertainty_ms, self.mode).saturating_add(doubt_ms),
         };
         self.say(now, &anchor.into());
     }
@@ -147,13 +148,16 @@ impl Line {
 impl Bound {
     /// When an event happened, and how far that may be off; the time of receipt where no exchange
     /// of clocks was possible yet.
-    pub(super) fn at(&self, now: Now, raw: &Raw, mode: Mode) -> (i64, Option<u64>) {
+    pub(super) fn at(&self, now: Now, raw: &Raw, mode: Mode, doubt_ms: u64) -> (i64, Option<u64>) {
         let estimate = raw
             .head()
             .ok()
             .and_then(|head| self.time.at(head.boot, head.tick_ms));
         match estimate {
-            Some(e) => (e.at.as_unix_millis(), Some(widened(e.uncertainty_ms, mode))),
+            Some(e) => {
+                let width = widened(e.uncertainty_ms, mode).saturating_add(doubt_ms);
+                (e.at.as_unix_millis(), Some(width))
+            }
             None => (now.utc.as_unix_millis(), None),
         }
     }

@@ -65,6 +65,18 @@ pub trait RecordFile: Send + std::fmt::Debug {
 
     /// Marks the trial closed and makes one file of it.
     fn close_trial(&self, why: &str) -> Result<(), record::Error>;
+
+    /// The same, and the recorder signs all that stands beside the events, where the file can hold
+    /// that.
+    fn close_sealed(
+        &self,
+        why: &str,
+        _recorder: &str,
+        _pair: &KeyPair,
+        _now_utc_ms: i64,
+    ) -> Result<(), record::Error> {
+        self.close_trial(why)
+    }
 }
 
 /// The folder on the ward's disk.
@@ -92,9 +104,15 @@ impl RecordFolder for DiskFolder {
     }
 
     fn open(&self, trial: &str) -> Result<Box<dyn RecordFile>, record::Error> {
-        Ok(Box::new(Record::open_or_create(&record_path(
-            &self.0, trial,
-        ))?))
+        let path = record_path(&self.0, trial);
+        if !protocol::text::is_name(trial) {
+            let why = "a trial whose name cannot be that of a file";
+            return Err(record::Error::Io {
+                path: self.0.clone(),
+                source: std::io::Error::new(std::io::ErrorKind::InvalidInput, why),
+            });
+        }
+        Ok(Box::new(Record::open_or_create(&path)?))
     }
 }
 
@@ -138,6 +156,16 @@ impl RecordFile for Record {
         now_utc_ms: i64,
     ) -> Result<(), record::Error> {
         self.seal(source, recorder, pair, now_utc_ms)
+    }
+
+    fn close_sealed(
+        &self,
+        why: &str,
+        recorder: &str,
+        pair: &KeyPair,
+        now_utc_ms: i64,
+    ) -> Result<(), record::Error> {
+        self.close_sealed(why, recorder, pair, now_utc_ms)
     }
 
     fn close_trial(&self, why: &str) -> Result<(), record::Error> {

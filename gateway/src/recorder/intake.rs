@@ -2,7 +2,41 @@
 
 use crate::key_files::Trust;
 use protocol::keys::open_json;
+use protocol::text::clean;
 use protocol::topics::{EvBatch, Topic, Topics};
+use std::collections::BTreeSet;
+
+/// Messages that were not believed: counted, in bounded memory.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    count: u64,
+    said: BTreeSet<String>,
+}
+
+impl Refusals {
+    /// Reasons that are remembered.
+    const REASONS_MAX: usize = 100;
+
+    /// One more. Gives what to say of it: each new reason once, as long as they are few, and how
+    /// many there are at 10, 100, 1,000 and so on.
+    pub fn note(&mut self, topic: &str, why: &str) -> Option<String> {
+        self.count += 1;
+        let (topic, why) = (clean(topic, 120), clean(why, 200));
+        let is_new = self.said.len() < Self::REASONS_MAX && self.said.insert(why.clone());
+        let is_round = self.count >= 10 && 10u64.pow(self.count.ilog10()) == self.count;
+        let so_far = if self.count > 1 {
+            format!(" ({} so far)", self.count)
+        } else {
+            String::new()
+        };
+        (is_new || is_round).then(|| format!("not recorded, {topic}: {why}{so_far}"))
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
 
 /// The events of a message of the broker, where their gateway signed them.
 ///

@@ -224,7 +224,8 @@ impl Trial {
         for source in sources {
             file.seal(&source, recorder, pair, now.utc.as_unix_millis())?;
         }
-        file.close_trial("closed by pump and gateway")?;
+        let utc = now.utc.as_unix_millis();
+        file.close_sealed("closed by pump and gateway", recorder, pair, utc)?;
         self.closed = true;
         // Closing the file leaves no -wal behind.
         self.file = None;

@@ -37,9 +37,13 @@ pub(crate) struct Journal {
 }
 
 pub(crate) fn manifest(pump_key: &KeyPair) -> Manifest {
+    manifest_of(TRIAL, pump_key)
+}
+
+fn manifest_of(trial: &str, pump_key: &KeyPair) -> Manifest {
     Manifest {
         schema: SCHEMA.into(),
-        trial_id: Some(TRIAL.into()),
+        trial_id: Some(trial.into()),
         bed: Some("07".into()),
         pump: Source::new(PUMP).unwrap(),
         pump_key: pump_key.public(),
@@ -69,14 +73,43 @@ pub(crate) fn manifest(pump_key: &KeyPair) -> Manifest {
 impl Journal {
     /// `scores` events between the opening and the closing of a trial.
     pub(crate) fn new(scores: u64) -> Self {
+        Self::of_trial(TRIAL, scores)
+    }
+
+    /// The same pump in another trial.
+    pub(crate) fn of_trial(trial: &str, scores: u64) -> Self {
+        Self::made(trial, &KeyPair::from_seed([3; 32]), scores, 1_000, 60)
+    }
+
+    /// A trial with an event each so many milliseconds, and checkpoints each hour at least.
+    pub(crate) fn spaced(scores: u64, step_ms: u64) -> Self {
+        let a_checkpoint = (3_000_000 / (2 * step_ms)).max(1);
+        Self::made(
+            TRIAL,
+            &KeyPair::from_seed([3; 32]),
+            scores,
+            step_ms,
+            a_checkpoint,
+        )
+    }
+
+    /// What a device says that knows all of the pump but its secret.
+    pub(crate) fn of_clone(scores: u64) -> Self {
+        Self::made(TRIAL, &KeyPair::from_seed([9; 32]), scores, 1_000, 60)
+    }
+
+    fn made(trial: &str, secret: &KeyPair, scores: u64, step_ms: u64, a_checkpoint: u64) -> Self {
         let pair = KeyPair::from_seed([3; 32]);
-        let signed = manifest(&pair).sign(&KeyPair::from_seed([4; 32])).unwrap();
+        let signed = manifest_of(trial, &pair)
+            .sign(&KeyPair::from_seed([4; 32]))
+            .unwrap();
         let genesis = ChainHead::genesis(signed.as_chain_root());
         let mut maker = Maker {
             head: genesis,
-            key: TagKey::of_trial(&pair.tag_secret(), &genesis).next(),
+            key: TagKey::of_trial(&secret.tag_secret(), &genesis).next(),
             index: 1,
             tick_ms: 0,
+            step_ms,
             events: Vec::new(),
         };
         let on = PoweredOn {
@@ -85,7 +118,7 @@ impl Journal {
             own_clock_utc_ms: None,
         };
         maker.add(on.into());
-        maker.checkpoint(&genesis, &pair);
+        maker.checkpoint(&genesis, secret);
         maker.add(
             InfusionStarted {
                 purpose: Purpose::Therapy,
@@ -111,8 +144,8 @@ impl Journal {
                 encoder_counts: i,
             };
             maker.add(count.into());
-            if i % 60 == 59 {
-                maker.checkpoint(&genesis, &pair);
+            if i % a_checkpoint == a_checkpoint - 1 {
+                maker.checkpoint(&genesis, secret);
             }
         }
         maker.add(
@@ -121,7 +154,7 @@ impl Journal {
             }
             .into(),
         );
-        maker.checkpoint(&genesis, &pair);
+        maker.checkpoint(&genesis, secret);
         Self {
             signed,
             pair,
@@ -142,12 +175,13 @@ struct Maker {
     key: TagKey,
     index: u32,
     tick_ms: u64,
+    step_ms: u64,
     events: Vec<(Raw, Tag)>,
 }
 
 impl Maker {
     fn add(&mut self, body: Body) {
-        self.tick_ms += 1_000;
+        self.tick_ms += self.step_ms;
         let seq = u64::try_from(self.events.len()).unwrap() + 1;
         let raw = body
             .encode(Head {
@@ -166,7 +200,7 @@ impl Maker {
         let message = checkpoint_message(
             genesis,
             1,
-            self.tick_ms + 1_000,
+            self.tick_ms + self.step_ms,
             through,
             through,
             self.index,
@@ -182,6 +216,59 @@ impl Maker {
         self.add(body.into());
         self.key = self.key.next();
         self.index += 1;
+    }
+}
+
+/// The journal offered in no time at all: bytes in, bytes out, time as a number.
+pub(crate) struct VirtualPump<'a> {
+    journal: &'a Journal,
+    manifest: Vec<u8>,
+    sender: Sender,
+    deframer: Deframer,
+    /// All of the journal is there from the beginning; else each event at its tick.
+    pub(crate) all_at_once: bool,
+    pub(crate) acked: u64,
+}
+
+impl<'a> VirtualPump<'a> {
+    pub(crate) fn new(journal: &'a Journal) -> Self {
+        let manifest = journal.signed.to_bytes();
+        Self {
+            sender: Sender::new(Uptime::ZERO, u16::try_from(manifest.len()).unwrap()),
+            journal,
+            manifest,
+            deframer: Deframer::default(),
+            all_at_once: true,
+            acked: 0,
+        }
+    }
+
+    /// What it says at this time to what it is told.
+    pub(crate) fn exchange(&mut self, now: Uptime, tick_ms: u64, told: &[u8]) -> Vec<u8> {
+        let happened = |(raw, _): &(Raw, Tag)| raw.head().unwrap().tick_ms <= tick_ms;
+        let last_seq = if self.all_at_once {
+            self.journal.events.len()
+        } else {
+            self.journal.events.partition_point(happened)
+        };
+        let last_seq = u64::try_from(last_seq).unwrap();
+        self.sender.note_journaled(last_seq);
+        for byte in told {
+            if let Some(Piece::Bytes(bytes)) = self.deframer.push(*byte)
+                && let Ok(message) = decode_to_pump(bytes)
+            {
+                self.sender.handle_message(now, tick_ms, &message);
+                if let ToPump::Ack(ack) = message {
+                    self.acked = ack.through_seq;
+                }
+            }
+        }
+        self.sender.handle_timeout(now);
+        let mut out = Vec::new();
+        while let Some(send) = self.sender.poll_send(now) {
+            out.extend(frame(send, self.journal, &self.manifest, tick_ms, last_seq));
+        }
+        out
     }
 }
 
@@ -344,6 +431,7 @@ pub(crate) fn gateway_config(folder: &Path, port: &Path, url: &mqtt::Url) -> Con
             port: port.into(),
             bed: "07".into(),
             trial: TRIAL.into(),
+            tag_key: None,
         }],
         broker: url.clone(),
         spool: folder.join("gw-07.spool"),
