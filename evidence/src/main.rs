@@ -22,6 +22,7 @@ mod promise;
 mod pty_pump;
 mod simulate;
 mod syscalls;
+mod tamper;
 mod writer;
 
 use clap::{Args, Parser, Subcommand};
@@ -52,6 +53,8 @@ enum Command {
     Powercut(powercut::PowercutArgs),
     /// Let the n-th system call of gateway, recorder and their writers fail, for n = 1 until none is left.
     Syscalls(syscalls::SyscallsArgs),
+    /// Alter golden records in every way and see that two verifiers name it and agree.
+    Tamper(tamper::TamperArgs),
     /// What the lanes record and disturb: writes in the current folder and says what it would acknowledge.
     #[command(hide = true)]
     Write(writer::WriterArgs),
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Planted(args) => planted::run(&args),
         Command::Powercut(args) => powercut::run(&args),
         Command::Syscalls(args) => syscalls::run(&args),
+        Command::Tamper(args) => tamper::run(&args),
         Command::Write(args) => writer::run(args),
     };
     match done {
