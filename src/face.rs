@@ -6,7 +6,7 @@
 //!  | !! Battery low                                                         |
 //!  | 0.08 mL/h                                                              |
 //!  | How strong is your pain now, at rest? 0 to 10, then OK.                |
-//!  | > 1_                                                                   |
+//!  | > 1                                                                    |
 //!  +------------------------------------------------------------------------+
 //!  0-9 score   Enter OK   Backspace clear   c correct   m movement   b bolus
 //!  staff: t start or stop therapy   r release a stop                   q quit
@@ -15,7 +15,9 @@
 use device_sim::run::Remote;
 use device_sim::ward::Hand;
 use protocol::event::Key;
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
 use std::io::{Read, Stdin, Write};
 
 /// A key that is typed is held so long, milliseconds.
@@ -39,7 +41,10 @@ enum Typed {
 fn typed(byte: u8) -> Option<Typed> {
     let key = |key| Some(Typed::Key(key, HOLD_MS));
     match byte {
-        b'0'..=b'9' => Key::ALL.get(usize::from(byte - b'0')).copied().and_then(key),
+        b'0'..=b'9' => Key::ALL
+            .get(usize::from(byte - b'0'))
+            .copied()
+            .and_then(key),
         b'\r' | b'\n' => key(Key::Confirm),
         0x7f | 0x08 => key(Key::Clear),
         b'c' => Some(Typed::Key(Key::Clear, CORRECT_MS)),
@@ -90,7 +95,8 @@ impl Terminal {
         let stdin = std::io::stdin();
         let before = tcgetattr(&stdin)?;
         let mut raw = before.clone();
-        raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        raw.local_modes
+            .remove(LocalModes::ICANON | LocalModes::ECHO);
         // A read waits a tenth of a second at most, by the terminal's own timer.
         raw.special_codes[SpecialCodeIndex::VMIN] = 0;
         raw.special_codes[SpecialCodeIndex::VTIME] = 1;
@@ -133,7 +139,11 @@ pub(crate) struct Around {
 }
 
 /// Draws the face whenever it changes; takes keys until `q`, or until it is over.
-pub(crate) fn show(remote: &Remote, around: &Around, over: &dyn Fn() -> bool) -> anyhow::Result<()> {
+pub(crate) fn show(
+    remote: &Remote,
+    around: &Around,
+    over: &dyn Fn() -> bool,
+) -> anyhow::Result<()> {
     let terminal = Terminal::take()?;
     let (mut escape, mut last) = (Escape::default(), String::new());
     while !over() {
@@ -182,10 +192,15 @@ fn picture(around: &Around, face: &device_sim::sim::Face) -> String {
     }
     let rows = inside.len().max(ROWS);
     inside.resize(rows, String::new());
-    lines.extend(inside.iter().map(|line| format!(" | {line:<width$} |", width = WIDTH - 2)));
+    lines.extend(
+        inside
+            .iter()
+            .map(|line| format!(" | {line:<width$} |", width = WIDTH - 2)),
+    );
     lines.push(rule);
     lines.push(" 0-9 score   Enter OK   Backspace clear   c correct   m movement   b bolus".into());
-    lines.push(" staff: t start or stop therapy   r release a stop                   q quit".into());
+    lines
+        .push(" staff: t start or stop therapy   r release a stop                   q quit".into());
     lines.join("\n")
 }
 

@@ -13,6 +13,8 @@ mod stop;
 mod bench;
 #[cfg(all(feature = "sim", feature = "tui", feature = "analysis"))]
 mod demo;
+#[cfg(feature = "sim")]
+mod face;
 #[cfg(feature = "analysis")]
 mod physician;
 #[cfg(feature = "sim")]

@@ -1,6 +1,7 @@
 //! `sim`: one simulated pump on a pty. In a terminal it shows the pump's face and takes keys.
 
 use crate::args::{Common, SimArgs};
+use crate::face;
 use crate::provision::Plan;
 use crate::stop::Stop;
 use anyhow::{Context, anyhow};
@@ -8,14 +9,10 @@ use device_sim::patient::LocalClock;
 use device_sim::run::{Manners, Remote};
 use device_sim::scenario::Scenario;
 use gateway::clock::{Mode, wall_utc};
-use protocol::event::Key;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// A digit is held so long when a person types it, milliseconds.
-const HOLD_MS: u32 = 150;
 
 pub(crate) fn sim(common: &Common, args: &SimArgs) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
@@ -59,24 +56,32 @@ pub(crate) fn sim(common: &Common, args: &SimArgs) -> anyhow::Result<()> {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         setup.memory = Some(folder.join("pump.nv"));
     }
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let face = terminal && !args.headless;
+    // Who sees the face is the patient, and nothing waits for a gateway.
+    setup.quiet_patient |= face;
+    let around = face::Around {
+        pump: setup.source.to_string(),
+        day_began_ms: u64::try_from((origin + i64::from(offset) * 60_000).rem_euclid(86_400_000))?,
+        rate_nl_per_h: setup.plan.rates_nl_per_h.first().copied().unwrap_or(0),
+    };
     let remote = Remote::new();
     let ended = Arc::new(AtomicBool::new(false));
     let watcher = {
         let (remote, stop, ended) = (remote.clone(), stop.clone(), ended.clone());
-        let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-        let face = terminal && !args.headless;
         std::thread::spawn(move || {
+            let _ends = Ends(remote.clone());
             let over = || stop.is_set() || ended.load(Ordering::Relaxed);
             if face {
-                if let Err(e) = show_face(&remote, &over) {
-                    eprintln!("thecal sim: {e:#}");
+                if let Err(e) = face::show(&remote, &around, &over) {
+                    // The terminal may be what went away; then there is nobody to tell.
+                    let _ = writeln!(std::io::stderr(), "thecal sim: {e:#}");
                 }
             } else {
                 while !over() {
                     std::thread::sleep(Duration::from_millis(50));
                 }
             }
-            remote.stop();
         })
     };
     eprintln!(
@@ -89,7 +94,7 @@ pub(crate) fn sim(common: &Common, args: &SimArgs) -> anyhow::Result<()> {
     }
     let manners = Manners {
         speed: common.clock.speed(),
-        patience_ms: None,
+        patience_ms: face.then_some(0),
     };
     let done = device_sim::run::run(setup, &args.link, manners, &remote, |_| {});
     ended.store(true, Ordering::Relaxed);
@@ -97,66 +102,11 @@ pub(crate) fn sim(common: &Common, args: &SimArgs) -> anyhow::Result<()> {
     done.map(|_| ()).map_err(|e| anyhow!("{e}"))
 }
 
-/// The key of a typed character.
-fn key_of(byte: u8) -> Option<Key> {
-    match byte {
-        b'0'..=b'9' => Key::ALL.get(usize::from(byte - b'0')).copied(),
-        b'\r' | b'\n' => Some(Key::Confirm),
-        0x7f | 0x08 => Some(Key::Clear),
-        b'b' => Some(Key::Bolus),
-        b'm' => Some(Key::Movement),
-        _ => None,
-    }
-}
+/// However the thread that holds this ends, the pump ends with it.
+struct Ends(Remote);
 
-/// Draws the face whenever it changes; takes keys until `q` or a signal.
-fn show_face(remote: &Remote, over: &dyn Fn() -> bool) -> anyhow::Result<()> {
-    let stdin = std::io::stdin();
-    let before = rustix::termios::tcgetattr(&stdin)?;
-    let mut raw = before.clone();
-    raw.local_modes
-        .remove(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO);
-    raw.special_codes[rustix::termios::SpecialCodeIndex::VMIN] = 0;
-    raw.special_codes[rustix::termios::SpecialCodeIndex::VTIME] = 1;
-    rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &raw)?;
-    let shown = draw(remote, over);
-    rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &before)?;
-    println!();
-    shown
-}
-
-fn draw(remote: &Remote, over: &dyn Fn() -> bool) -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
-    let mut last = Vec::new();
-    let mut byte = [0];
-    while !over() {
-        // Waits a tenth of a second at most, by the terminal's own timer.
-        if std::io::stdin().read(&mut byte)? == 1 {
-            if byte[0] == b'q' {
-                return Ok(());
-            }
-            if let Some(key) = key_of(byte[0]) {
-                remote.press(key, HOLD_MS);
-            }
-        }
-        let Some(face) = remote.face() else { continue };
-        let lines: Vec<String> = face
-            .lines
-            .iter()
-            .map(|line| protocol::text::clean(line, 60))
-            .collect();
-        if lines != last {
-            write!(out, "\x1b[2J\x1b[H")?;
-            for line in &lines {
-                writeln!(out, "| {line:<60} |")?;
-            }
-            writeln!(
-                out,
-                "\n0-9 digits  Enter confirm  Backspace clear  m movement  b bolus  q quit"
-            )?;
-            out.flush()?;
-            last = lines;
-        }
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.stop();
     }
-    Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! The trial's clock runs at most `speed` times the wall. It stands still until somebody first
 //! asks for events, so that no trial begins unheard, and while more than [`BACKLOG_MAX`] events
-//! wait for an acknowledgement; the pump never knows. What this loop and the line do changes no
+//! wait for an acknowledgement by somebody who asked; the pump never knows. What this loop and the line do changes no
 //! byte of the journal.
 
 use crate::clock::{Pace, Wall};
@@ -202,8 +202,13 @@ pub fn run(
         let patient = manners.patience_ms.is_none_or(|ms| now.as_millis() < ms);
         let until = sim.now_ms().saturating_add(pace.allowance_ms(now));
         let mut moved = false;
-        if sim.heard() || !patient {
+        if sim.heard() {
             while sim.unacknowledged() <= BACKLOG_MAX && sim.step(until) {
+                moved = true;
+            }
+        } else if !patient {
+            // Nobody will acknowledge anything, so nothing waits for it.
+            while sim.step(until) {
                 moved = true;
             }
         }

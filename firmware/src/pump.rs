@@ -508,7 +508,9 @@ impl<B: Board> Pump<B> {
             typed: self.entry.typed(),
             condition: self.entry.condition(prompt),
             correcting: self.entry.correcting(),
-            saved: self.saved_at.is_some_and(|at| fresh(at, SHOWN_MS)),
+            // Beside another message the tick would say that this one was kept.
+            saved: self.saved_at.is_some_and(|at| fresh(at, SHOWN_MS))
+                && matches!(self.message, Some((Message::Saved { .. }, _))),
             infusing: self.dose.following(),
             giving_bolus: self.dose.giving_bolus(),
             lockout_left_ms: self.lockout_left_ms(tick_ms.saturating_sub(self.now)),

@@ -67,6 +67,7 @@ struct Words {
     stopped: &'static str,
     empty: &'static str,
     next_in: &'static str,
+    next_bolus_in: &'static str,
     hours: &'static str,
     minutes: &'static str,
     ask_rest: &'static str,
@@ -92,6 +93,7 @@ const ENGLISH: Words = Words {
     stopped: "pump is stopped.",
     empty: "reservoir is empty.",
     next_in: " Next in ",
+    next_bolus_in: "Next bolus in ",
     hours: " h ",
     minutes: " min.",
     ask_rest: "How strong is your pain now, at rest? 0 to 10, then OK.",
@@ -132,6 +134,7 @@ const GERMAN: Words = Words {
     stopped: "die Pumpe steht.",
     empty: "das Reservoir ist leer.",
     next_in: " Wieder in ",
+    next_bolus_in: "Nächster Bolus in ",
     hours: " h ",
     minutes: " min.",
     ask_rest: "Wie stark sind Ihre Schmerzen jetzt, in Ruhe? 0 bis 10, dann OK.",
@@ -205,6 +208,15 @@ impl Language {
                 }
             }
         }
+        text
+    }
+
+    /// When the lockout is over.
+    pub fn lockout(self, left_ms: u32) -> Text {
+        let mut text = Text::new();
+        // Every text of every language fits; a test holds that.
+        let _ = text.push_str(self.words().next_bolus_in);
+        self.push_wait(&mut text, left_ms);
         text
     }
 
@@ -313,6 +325,7 @@ mod tests {
                 };
                 assert!(language.message(&message, true).len() > 60);
             }
+            assert!(language.lockout(u32::MAX).ends_with(" min."));
             for code in AlarmCode::ALL {
                 assert!(language.alarm(*code).len() > 5, "{code:?}");
             }

@@ -257,3 +257,17 @@ fn an_empty_battery_is_high_also_at_zero_percent() {
     assert_eq!(pump.face(MINUTE, true).alarm_text(), Some("Battery flat"));
     assert!(pump.infusing().is_some());
 }
+
+#[test]
+fn the_tick_stands_beside_the_score_that_was_kept_and_beside_nothing_else() {
+    let mut pump = infusing();
+    press(&mut pump, MINUTE, &[Key::Digit4, Key::Confirm]);
+    assert!(pump.face(MINUTE + 500, true).saved);
+    let at = MINUTE + 5_000;
+    press(&mut pump, at, &[Key::Digit4, Key::Digit2, Key::Confirm]);
+    let face = pump.face(at + 600, true);
+    assert_eq!(face.message_text().unwrap(), "Enter 0 to 10, then OK.");
+    assert!(!face.saved);
+    press(&mut pump, at + 5_000, &[Key::Digit0, Key::Confirm]);
+    assert!(pump.face(at + 5_500, true).saved);
+}

@@ -4,7 +4,7 @@ use super::{Asked, Due, Power, Simulation};
 use crate::ward::Hand;
 use firmware::acts::Act;
 use firmware::pump::Input;
-use protocol::event::{Key, Purpose};
+use protocol::event::{Key, Priority, Purpose};
 use protocol::units::{Concentration, FlowRate, Volume};
 
 /// From stopping to the fresh reservoir, and from there to the start.
@@ -17,6 +17,8 @@ pub struct Face {
     pub lines: Vec<String>,
     /// The pump has supply.
     pub lit: bool,
+    /// It infuses.
+    pub infusing: bool,
     /// Trial milliseconds since the origin.
     pub trial_ms: u64,
 }
@@ -34,6 +36,7 @@ impl Simulation {
         Face {
             lines: face.as_ref().map(lines_of).unwrap_or_default(),
             lit: face.is_some(),
+            infusing: face.as_ref().is_some_and(|face| face.infusing.is_some()),
             trial_ms: self.now_ms,
         }
     }
@@ -147,9 +150,16 @@ impl Simulation {
 }
 
 /// The face from top to bottom, in the pump's language.
-fn lines_of(face: &firmware::face::Face) -> Vec<String> {
+pub(crate) fn lines_of(face: &firmware::face::Face) -> Vec<String> {
     let mut lines = Vec::new();
-    lines.extend(face.alarm_text().map(String::from));
+    for (code, priority) in &face.alarms {
+        let mark = match priority {
+            Priority::High => "!!!",
+            Priority::Medium => "!!",
+            Priority::Low => "!",
+        };
+        lines.push(format!("{mark} {}", face.language.alarm(*code)));
+    }
     lines.push(match face.infusing {
         Some((Purpose::Therapy, rate)) if face.giving_bolus => format!("{rate} + bolus"),
         Some((Purpose::Therapy, rate)) => rate.to_string(),
@@ -157,11 +167,71 @@ fn lines_of(face: &firmware::face::Face) -> Vec<String> {
         None if face.closed => face.language.closed().into(),
         None => face.language.not_infusing().into(),
     });
+    if face.lockout_left_ms > 0 {
+        lines.push(face.language.lockout(face.lockout_left_ms).as_str().into());
+    }
     lines.extend(face.question_text().map(String::from));
     lines.extend(face.typed.map(|score| format!("> {score}")));
-    lines.extend(face.message_text().map(|text| text.as_str().to_owned()));
+    let tick = if face.saved { "\u{2713} " } else { "" };
+    lines.extend(face.message_text().map(|text| format!("{tick}{text}")));
     if !face.monitored {
         lines.push(face.language.no_monitor().into());
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firmware::face::Face as PumpFace;
+    use firmware::texts::{Language, Message};
+    use protocol::event::{AlarmCode, Condition};
+
+    #[test]
+    fn the_face_shows_alarms_rate_lockout_question_digit_and_tick() {
+        let alarms = [
+            (AlarmCode::AirInLine, Priority::High),
+            (AlarmCode::BatteryLow, Priority::Medium),
+        ];
+        let face = PumpFace {
+            language: Language::English,
+            asking: Some(Condition::Rest),
+            typed: Some(10),
+            condition: Condition::Rest,
+            correcting: false,
+            saved: true,
+            infusing: Some((Purpose::Therapy, FlowRate::from_nanoliters_per_hour(80_000))),
+            giving_bolus: true,
+            lockout_left_ms: 61_000,
+            alarms: alarms.into_iter().collect(),
+            message: Some(Message::Saved {
+                score: 3,
+                confirmed: true,
+            }),
+            monitored: true,
+            closed: false,
+        };
+        let wanted = [
+            "!!! Air in the line",
+            "!! Battery low",
+            "0.08 mL/h + bolus",
+            "Next bolus in 2 min.",
+            "How strong is your pain now, at rest? 0 to 10, then OK.",
+            "> 10",
+            "\u{2713} Saved.",
+        ];
+        assert_eq!(lines_of(&face), wanted);
+        let plain = PumpFace {
+            saved: false,
+            message: None,
+            typed: None,
+            asking: None,
+            alarms: [].into_iter().collect(),
+            lockout_left_ms: 0,
+            infusing: None,
+            monitored: false,
+            ..face
+        };
+        assert_eq!(lines_of(&plain), ["Stopped", "Not monitored"]);
+    }
 }
