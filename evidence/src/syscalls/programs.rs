@@ -515,13 +515,13 @@ fn judge(
         (false, false) if code == 0 => Ok(Was::Clean),
         (false, _) => bail!("undisturbed it ends with exit code {code}: {stderr}"),
         (true, false) if code == 0 => Ok(Was::Survived),
-        (true, true) => {
+        // Also where the disk failed after the last acknowledgement, before an alarm was heard.
+        (true, _) => {
             ensure!(code == 1, "exit code {code} after a failed disk: {stderr}");
             let named = stderr.contains("evidence-");
             ensure!(named, "its last words name no file: {stderr}");
             Ok(Was::Stopped)
         }
-        (true, false) => bail!("exit code {code} when it was told to stop: {stderr}"),
     }
 }
 
