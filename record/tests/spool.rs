@@ -54,6 +54,24 @@ fn an_append_says_of_each_row_what_became_of_it() {
 }
 
 #[test]
+fn what_a_killed_writer_left_in_the_log_is_written_anew_before_it_counts() {
+    let dir = tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (pump, _) = golden::rows(1, false);
+    let mut spool = Spool::open(&at("a.spool")).unwrap();
+    spool.append(pump.iter().map(|row| (TRIAL, row))).unwrap();
+    // What a kill leaves; then another process opens it.
+    std::fs::copy(at("a.spool"), at("b.spool")).unwrap();
+    std::fs::copy(at("a.spool-wal"), at("b.spool-wal")).unwrap();
+    let opened = Spool::open(&at("b.spool")).unwrap();
+    // The log's pages may be on no medium (a sync of them failed): the file must do without them.
+    std::fs::copy(at("b.spool"), at("c.spool")).unwrap();
+    let alone = Spool::open_read_only(&at("c.spool")).unwrap();
+    let rows = |spool: &Spool| spool.rows_after(TRIAL, PUMP, 0, 9_999).unwrap().len();
+    assert_eq!((rows(&alone), rows(&opened)), (pump.len(), pump.len()));
+}
+
+#[test]
 fn words_and_sessions_stay_as_they_were_first_said() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("a.spool");
