@@ -5,6 +5,8 @@
 //! condition, and only a fresh frame ends it.
 
 use crate::bed::Bed;
+use crate::disk::Room;
+use crate::doubts::Doubt;
 use protocol::bedside::AlarmChanged;
 use protocol::event::{AlarmCode, Priority};
 use protocol::time::Timestamp;
@@ -34,6 +36,57 @@ pub struct Technical {
     pub unrecorded_s: Option<u64>,
     /// The broker refused or nobody listens.
     pub refused: Option<String>,
+    /// There has been no broker for so long, seconds.
+    pub broker_gone_s: Option<u64>,
+    /// No dashboard has drawn anything for so long, seconds.
+    pub not_watched_s: Option<u64>,
+    /// Receipts and commands that were not signed by a key that is believed.
+    pub not_believed: u64,
+    /// Frames of the line lately: damaged, and all.
+    pub frames: (u64, u64),
+    /// Room for the spool.
+    pub room: Option<Room>,
+}
+
+/// A broker may be gone for so long, seconds, before it is told.
+const BROKER_GONE_S: u64 = 3;
+/// Nobody may watch for so long, seconds.
+const NOT_WATCHED_S: u64 = 30;
+/// A line is bad where one frame in so many is damaged, of at least so many.
+const BAD_ONE_IN: u64 = 20;
+const BAD_OF: u64 = 20;
+
+impl Technical {
+    /// What is wrong with broker, dashboards, line and disk.
+    fn more(&self) -> Vec<Doubt> {
+        let mut rows = Vec::new();
+        let mut add = |name, priority, words| rows.push((name, priority, words));
+        if self.broker_gone_s.is_some_and(|s| s >= BROKER_GONE_S) {
+            let words = "NO BROKER, data is kept at the bedside".into();
+            add("no_broker", Priority::Medium, words);
+        }
+        if self.not_watched_s.is_some_and(|s| s >= NOT_WATCHED_S) {
+            let words = "NO DASHBOARD WATCHES THIS BED, look at it there".into();
+            add("not_watched", Priority::Medium, words);
+        }
+        if self.not_believed > 0 {
+            let words = format!("SECURITY: {} PAYLOADS NOT BELIEVED", self.not_believed);
+            add("not_believed", Priority::Medium, words);
+        }
+        let (bad, all) = self.frames;
+        if all >= BAD_OF && bad.saturating_mul(BAD_ONE_IN) >= all {
+            let words = format!(
+                "SERIAL LINE BAD: {} % of its frames damaged",
+                bad * 100 / all
+            );
+            add("line_bad", Priority::Low, words);
+        }
+        if let Some(room) = self.room.filter(Room::is_short) {
+            let words = format!("DISK {} % FULL, make room", room.used_percent());
+            add("disk_low", Priority::Medium, words);
+        }
+        rows
+    }
 }
 
 /// The words for a condition of the pump.
@@ -116,6 +169,13 @@ impl Alarms {
                 format!("BROKER REFUSES: {why}"),
             );
         }
+        for (name, priority, words) in bed.doubts.rows(since) {
+            let text = protocol::text::clean(&words, 80);
+            is_so.insert(name.into(), (false, priority, text, since));
+        }
+        for (name, priority, words) in technical.more() {
+            is_so.insert(name.into(), (true, priority, words, since));
+        }
         self.settle(since, is_so)
     }
 
@@ -197,5 +257,65 @@ mod tests {
         };
         let changes = alarms.update(at(72 * 3_600_000), &bed, &up);
         assert_eq!(changes[0].change, "cleared");
+    }
+
+    #[test]
+    fn what_is_wrong_behind_the_line_is_an_alarm_from_its_mark_on() {
+        let bed = Bed::new("gw", "07", "T", 1);
+        let names = |technical: &Technical| {
+            let mut alarms = Alarms::default();
+            alarms.update(Timestamp::from_unix_millis(0), &bed, technical);
+            let rows = alarms.rows().into_iter();
+            rows.map(|row| (row.alarm, row.priority))
+                .collect::<Vec<_>>()
+        };
+        let none = Technical::default();
+        let full = Room {
+            free: 1 << 20,
+            total: 1 << 30,
+        };
+        let empty = Room {
+            free: 1 << 30,
+            total: 1 << 30,
+        };
+        let with = |change: &dyn Fn(&mut Technical)| {
+            let mut technical = none.clone();
+            change(&mut technical);
+            names(&technical)
+        };
+        let medium = |name: &str| vec![(name.to_owned(), Priority::Medium)];
+        assert_eq!(names(&none), []);
+        assert_eq!(with(&|t| t.broker_gone_s = Some(2)), []);
+        assert_eq!(with(&|t| t.broker_gone_s = Some(3)), medium("no_broker"));
+        assert_eq!(with(&|t| t.not_watched_s = Some(29)), []);
+        assert_eq!(with(&|t| t.not_watched_s = Some(30)), medium("not_watched"));
+        assert_eq!(with(&|t| t.not_believed = 1), medium("not_believed"));
+        assert_eq!(with(&|t| t.frames = (0, 1_000)), []);
+        assert_eq!(with(&|t| t.frames = (49, 1_000)), []);
+        let bad = vec![("line_bad".to_owned(), Priority::Low)];
+        assert_eq!(with(&|t| t.frames = (50, 1_000)), bad);
+        assert_eq!(with(&|t| t.frames = (2, 3)), [], "too few to tell");
+        assert_eq!(with(&|t| t.room = Some(empty)), []);
+        assert_eq!(with(&|t| t.room = Some(full)), medium("disk_low"));
+    }
+
+    #[test]
+    fn a_pump_that_was_never_heard_is_an_alarm_after_a_minute_and_stays_one() {
+        let bed = Bed::new("gw", "07", "T", 1);
+        let mut alarms = Alarms::default();
+        for silent_s in [0, 59, 60, 3_600, 259_200] {
+            let never = Technical {
+                link: Some(LinkWord::NeverHeard),
+                silent_s,
+                ..Technical::default()
+            };
+            let at = Timestamp::from_unix_millis(i64::try_from(silent_s).unwrap() * 1_000);
+            alarms.update(at, &bed, &never);
+            let active = alarms
+                .rows()
+                .iter()
+                .any(|r| r.alarm == "never_heard" && !r.ended);
+            assert_eq!(active, silent_s >= 60, "{silent_s} s");
+        }
     }
 }

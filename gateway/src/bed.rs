@@ -1,5 +1,6 @@
 //! A bed as it is now: what the dashboard draws, made from facts that are on disk. Pure.
 
+use crate::doubts::Doubts;
 use protocol::bedside::Fact;
 use protocol::event::{AlarmCode, Body, BolusDecision, Condition, Phase, Priority, Purpose};
 use protocol::manifest::Manifest;
@@ -26,6 +27,8 @@ pub struct Bed {
     scores: BTreeMap<u64, (i64, u8, bool)>,
     /// Conditions that the pump itself has raised and not ended: since when.
     pub pump_alarms: BTreeMap<AlarmCode, (Priority, i64)>,
+    /// What the pump's facts say against it.
+    pub doubts: Doubts,
 }
 
 /// What the line says beside the facts.
@@ -87,6 +90,7 @@ impl Bed {
             lockout_ms: 0,
             scores: BTreeMap::new(),
             pump_alarms: BTreeMap::new(),
+            doubts: Doubts::default(),
         }
     }
 
@@ -144,6 +148,7 @@ impl Bed {
                     self.known_until = Some(at);
                 }
                 self.know_until(at);
+                self.doubts.handle(at, seq, body);
                 self.handle_pump(at, seq, body);
             }
             Fact::Rescue(rescue) => {

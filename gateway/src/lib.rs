@@ -4,7 +4,8 @@
 //! then acknowledged and shown; what waits for a receipt is published ([`outbox`], [`uplink`],
 //! `publisher`) to any MQTT 5 broker ([`mqtt`] is the only file that knows MQTT, [`broker`] the
 //! embedded one), where the [`recorder`] makes it durable again and says so. [`bed`] is a bed as it
-//! is now, [`alarms`] what is wrong with it, [`own_chain`] what the gateway itself says, [`entries`]
+//! is now, [`alarms`] what is wrong with it, [`doubts`] what its pump's facts say against it, [`disk`]
+//! the room that is left, [`own_chain`] what the gateway itself says, [`entries`]
 //! what people say, [`bedside`] what all of them share. [`clock`] is the only file that reads a
 //! clock, [`key_files`] the only one that keeps secrets. [`gateway`] builds the parts, runs them and
 //! shuts them down.
@@ -20,6 +21,8 @@ pub mod bedside;
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod disk;
+pub mod doubts;
 pub mod entries;
 pub mod gate;
 pub mod gateway;
