@@ -53,8 +53,8 @@ const BROKER_GONE_S: u64 = 3;
 /// Nobody may watch for so long, seconds.
 const NOT_WATCHED_S: u64 = 30;
 /// A line is bad where one frame in so many is damaged, of at least so many.
-const BAD_ONE_IN: u64 = 20;
-const BAD_OF: u64 = 20;
+const BAD_ONE_IN: u64 = 10;
+const BAD_OF: u64 = 8;
 
 impl Technical {
     /// What is wrong with broker, dashboards, line and disk.
@@ -291,9 +291,9 @@ mod tests {
         assert_eq!(with(&|t| t.not_watched_s = Some(30)), medium("not_watched"));
         assert_eq!(with(&|t| t.not_believed = 1), medium("not_believed"));
         assert_eq!(with(&|t| t.frames = (0, 1_000)), []);
-        assert_eq!(with(&|t| t.frames = (49, 1_000)), []);
+        assert_eq!(with(&|t| t.frames = (99, 1_000)), []);
         let bad = vec![("line_bad".to_owned(), Priority::Low)];
-        assert_eq!(with(&|t| t.frames = (50, 1_000)), bad);
+        assert_eq!(with(&|t| t.frames = (100, 1_000)), bad);
         assert_eq!(with(&|t| t.frames = (2, 3)), [], "too few to tell");
         assert_eq!(with(&|t| t.room = Some(empty)), []);
         assert_eq!(with(&|t| t.room = Some(full)), medium("disk_low"));

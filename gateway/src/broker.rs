@@ -105,7 +105,7 @@ pub async fn start(
     let mut ready = broker.ready_receiver();
     let task = tokio::spawn(async move {
         if let Err(e) = broker.run().await {
-            eprintln!("thecal broker: {e}");
+            crate::say!("thecal broker: {e}");
         }
     });
     if !*ready.borrow() {

@@ -100,6 +100,8 @@ impl Gateway {
                 link,
                 uplink: Uplink::new(Arc::new(speaker), bedside.outbox.clone()),
                 broker: config.broker,
+                spool: config.spool,
+                around: publisher::Around::new(now.uptime),
             }
             .run(inbox),
         );

@@ -222,7 +222,9 @@ impl Trust {
                     return first == key;
                 }
                 let print = fingerprint(key);
-                eprintln!("thecal: no --trust folder: believing {name} by its first key, {print}");
+                crate::say!(
+                    "thecal: no --trust folder: believing {name} by its first key, {print}"
+                );
                 seen.insert(name.to_owned(), *key);
                 true
             }

@@ -15,6 +15,16 @@
 //! them stand short loops that do as told: `serial`, `publisher`, `recorder`.
 #![forbid(unsafe_code)]
 
+/// Says something at the console. A console that cannot be written, such as a log on a full disk,
+/// stops nobody.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+pub(crate) use say;
+
 pub mod alarms;
 pub mod bed;
 pub mod bedside;

@@ -32,6 +32,16 @@ const HELD_LONG_MS: u64 = 4_000;
 /// A digest is added after so long, wall milliseconds, also with fewer rows.
 const DIGEST_EVERY_MS: u64 = 60_000;
 
+/// Damage of the line is told of so long a time, wall milliseconds.
+const FRAMES_MS: u64 = 10_000;
+
+/// Frames of the last moments.
+struct Frames {
+    since: Uptime,
+    bad: u64,
+    all: u64,
+}
+
 /// What is known of the pump behind the line.
 struct Bound {
     source: Source,
@@ -66,6 +76,7 @@ pub struct Line {
     held_since: Option<Uptime>,
     tag_secret: Option<[u8; 32]>,
     broken: bool,
+    frames: Frames,
     notices: Vec<String>,
     failure_said: bool,
 }
@@ -100,6 +111,11 @@ impl Line {
             held_since: None,
             tag_secret: None,
             broken: false,
+            frames: Frames {
+                since: now,
+                bad: 0,
+                all: 0,
+            },
             notices: Vec::new(),
             failure_said: false,
         }
@@ -135,6 +151,7 @@ impl Line {
             match deframer.push(*byte) {
                 Some(Piece::Bytes(piece)) => match decode_from_pump(piece) {
                     Ok(message) => {
+                        self.frames.all += 1;
                         let taken = self.receiver.handle_message(now.uptime, message);
                         self.handle_taken(now, taken, &mut rows);
                     }
@@ -142,9 +159,9 @@ impl Line {
                         "pump speaks protocol version {seen}, this gateway {}",
                         protocol::PROTOCOL_VERSION
                     ))),
-                    Err(_) => lock(&self.parts.view).damaged_frames += 1,
+                    Err(_) => self.note_damage(),
                 },
-                Some(Piece::TooLong) => lock(&self.parts.view).damaged_frames += 1,
+                Some(Piece::TooLong) => self.note_damage(),
                 None => {}
             }
         }
@@ -155,6 +172,12 @@ impl Line {
             .held_since
             .filter(|_| held)
             .or(held.then_some(now.uptime));
+    }
+
+    fn note_damage(&mut self) {
+        self.frames.bad += 1;
+        self.frames.all += 1;
+        lock(&self.parts.view).damaged_frames += 1;
     }
 
     /// The port was opened: from here on the pump must say who it is first.
@@ -289,6 +312,10 @@ impl Line {
         if self.held_since.is_some_and(held_long) {
             self.identity(Some("the pump's start is not signed".into()));
         }
+        if now.uptime.millis_since(self.frames.since) >= FRAMES_MS {
+            lock(&self.parts.view).technical.frames = (self.frames.bad, self.frames.all);
+            (self.frames.since, self.frames.bad, self.frames.all) = (now.uptime, 0, 0);
+        }
         if self.bound.as_ref().is_some_and(|b| {
             b.digest.rows > 0 && now.uptime.millis_since(b.digest_at) >= DIGEST_EVERY_MS
         }) {
@@ -356,6 +383,8 @@ impl Line {
         };
         if word == LinkWord::Lost {
             self.silent_since = now.uptime;
+            // Whoever speaks next on a port that stayed open may be another pump.
+            self.receiver.reopen(now.uptime);
         }
         let first = self.link == LinkWord::NeverHeard;
         self.link = word;

@@ -4,6 +4,7 @@
 use crate::bed::LinkNow;
 use crate::bedside::BedParts;
 use crate::clock::Clock;
+use crate::disk::{self, Room};
 use crate::entries::add_entry;
 use crate::gateway::lock;
 use crate::key_files::Trust;
@@ -12,7 +13,11 @@ use crate::outbox::{Key, Outbox};
 use crate::store::Store;
 use crate::uplink::{Outgoing, Refusal, Uplink};
 use protocol::keys::{KeyPair, open_json};
-use protocol::topics::{Alarms, CommandReply, EntryCommand, LinkWord, Status, Topic, Topics};
+use protocol::time::Uptime;
+use protocol::topics::{
+    Alarms, CommandReply, DashAlive, EntryCommand, LinkWord, Status, Topic, Topics,
+};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,6 +50,31 @@ pub(crate) struct Publisher {
     pub(crate) link: Link,
     pub(crate) uplink: Uplink,
     pub(crate) broker: Url,
+    pub(crate) spool: PathBuf,
+    pub(crate) around: Around,
+}
+
+/// What this end sees of broker, dashboards and disk; each bed's alarms are told of it.
+#[derive(Debug)]
+pub(crate) struct Around {
+    broker_gone: Option<Uptime>,
+    watched_at: Uptime,
+    not_believed: u64,
+    room: Option<Room>,
+    looked_at: Option<Uptime>,
+}
+
+impl Around {
+    /// At the start: no broker yet, and nobody was heard.
+    pub(crate) fn new(now: Uptime) -> Self {
+        Self {
+            broker_gone: Some(now),
+            watched_at: now,
+            not_believed: 0,
+            room: None,
+            looked_at: None,
+        }
+    }
 }
 
 /// What a finished publish says.
@@ -100,9 +130,10 @@ impl Publisher {
     async fn handle_news(&mut self, news: Incoming) {
         match news {
             Incoming::Connected => {
+                self.around.broker_gone = None;
                 let filters = self.uplink.handle_connected(self.clock.now().uptime);
                 if let Err(e) = self.link.subscribe(filters).await {
-                    eprintln!("thecal gateway: cannot subscribe at {}: {e}", self.broker);
+                    crate::say!("thecal gateway: cannot subscribe at {}: {e}", self.broker);
                 }
                 self.status.since_utc_ms = self.clock.now().utc.as_unix_millis();
                 let payload = self.pair.sign_json(&self.status);
@@ -111,7 +142,9 @@ impl Publisher {
             }
             Incoming::Disconnected(why) => {
                 self.uplink.handle_disconnected();
-                eprintln!(
+                let now = self.clock.now().uptime;
+                self.around.broker_gone.get_or_insert(now);
+                crate::say!(
                     "thecal gateway: no broker at {}: {why}; data is kept, trying again",
                     self.broker
                 );
@@ -123,19 +156,22 @@ impl Publisher {
                 Some(Topic::Cmd { gw, verb }) if gw == self.gw => {
                     self.handle_command(&verb, *message);
                 }
+                Some(Topic::DashAlive { .. }) => self.handle_alive(&message),
                 _ => {}
             },
         }
     }
 
     /// The only command of a bedside: an entry into the record.
-    fn handle_command(&self, verb: &str, message: Message) {
+    fn handle_command(&mut self, verb: &str, message: Message) {
         let (link, pair) = (self.link.clone(), self.pair.clone());
         let opened = if verb == "entry" {
             let text = String::from_utf8_lossy(&message.payload).into_owned();
             let trust = self.trust.clone();
             let trusted = |key: &_| trust.accepts("entry", key);
-            open_json::<EntryCommand>(&text, trusted).map_err(|e| e.to_string())
+            let opened = open_json::<EntryCommand>(&text, trusted).map_err(|e| e.to_string());
+            self.around.not_believed += u64::from(opened.is_err());
+            opened
         } else {
             Err("this gateway takes cmd/entry".into())
         };
@@ -175,6 +211,19 @@ impl Publisher {
         });
     }
 
+    /// Somebody draws what we send. Who it is does not matter here: a dashboard only shows.
+    fn handle_alive(&mut self, message: &Message) {
+        let text = String::from_utf8_lossy(&message.payload);
+        let alive = open_json::<DashAlive>(&text, |key| self.trust.accepts_reader(key));
+        match alive {
+            Ok((alive, _)) if alive.drawing && !message.retained => {
+                self.around.watched_at = self.clock.now().uptime;
+            }
+            Ok(_) => {}
+            Err(_) => self.around.not_believed += 1,
+        }
+    }
+
     async fn send_batches(&mut self, in_flight: &mut JoinSet<Done>) {
         let now = self.clock.now().uptime;
         while let Some((key, after)) = self.uplink.poll_batch(now) {
@@ -195,7 +244,11 @@ impl Publisher {
             Ok(news) if news.is_empty() => return,
             Ok(news) => news,
             Err(e) => {
-                eprintln!("thecal gateway: a receipt by {recorder} is not believed: {e}");
+                self.around.not_believed += 1;
+                // The first is told in full; who floods us does not fill the console's log too.
+                if self.around.not_believed == 1 {
+                    crate::say!("thecal gateway: a receipt by {recorder} is not believed: {e}");
+                }
                 return;
             }
         };
@@ -276,13 +329,25 @@ impl Publisher {
         }
     }
 
-    /// How long each bed's rows wait for a recorder.
-    fn note_waiting(&self) {
+    /// How long each bed's rows wait for a recorder, and what else is wrong around the beds.
+    fn note_waiting(&mut self) {
         let now = self.clock.now().uptime;
+        let around = &mut self.around;
+        let due = |at| now.millis_since(at) >= disk::LOOK_EVERY_MS;
+        if around.looked_at.is_none_or(due) {
+            around.looked_at = Some(now);
+            around.room = disk::look(&self.spool);
+        }
+        let seconds_since = |at: Uptime| now.millis_since(at) / 1_000;
         for bed in &self.beds {
             let since = lock(&self.outbox).waiting_since(&bed.config.trial);
-            let seconds = since.map(|at| now.millis_since(at) / 1_000);
-            lock(&bed.view).technical.unrecorded_s = seconds;
+            let seconds = since.map(seconds_since);
+            let technical = &mut lock(&bed.view).technical;
+            technical.unrecorded_s = seconds;
+            technical.broker_gone_s = around.broker_gone.map(seconds_since);
+            technical.not_watched_s = Some(seconds_since(around.watched_at));
+            technical.not_believed = around.not_believed;
+            technical.room = around.room;
         }
     }
 }

@@ -186,12 +186,12 @@ impl Task {
             Incoming::Connected => {
                 let filter = self.topics.ev("+", "+");
                 if let Err(e) = self.link.subscribe(vec![filter]).await {
-                    eprintln!("thecal recorder: cannot subscribe at {}: {e}", self.broker);
+                    crate::say!("thecal recorder: cannot subscribe at {}: {e}", self.broker);
                 }
                 let _ = self.orders.send(Order::Connected);
             }
             Incoming::Disconnected(why) => {
-                eprintln!(
+                crate::say!(
                     "thecal recorder: no broker at {}: {why}; trying again",
                     self.broker
                 );
@@ -212,14 +212,14 @@ impl Task {
             Err(why) => why,
         };
         if let Some(line) = self.refused.note(&message.topic, &why) {
-            eprintln!("thecal recorder: {line}");
+            crate::say!("thecal recorder: {line}");
         }
         self.link.acknowledge(&message).await;
     }
 
     async fn answer(&self, done: Committed) {
         for id in &done.conflicts {
-            eprintln!("thecal recorder: {id} came with another body; set aside in quarantine");
+            crate::say!("thecal recorder: {id} came with another body; set aside in quarantine");
         }
         for message in &done.answered {
             self.link.acknowledge(message).await;

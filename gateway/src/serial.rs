@@ -59,7 +59,7 @@ pub(crate) fn run(mut line: Line, clock: Clock) {
         let Some(why) = ended else { break };
         // A reason is said once, not at every try.
         if said != why {
-            eprintln!(
+            crate::say!(
                 "thecal gateway: bed {}: {why}; trying again",
                 line.config().bed
             );
@@ -75,7 +75,7 @@ pub(crate) fn run(mut line: Line, clock: Clock) {
 fn tick(line: &mut Line, clock: Clock) {
     line.tick(clock.now(), clock.wall_step_ms());
     for notice in line.take_notices() {
-        eprintln!("thecal gateway: bed {}: {notice}", line.config().bed);
+        crate::say!("thecal gateway: bed {}: {notice}", line.config().bed);
     }
 }
 

@@ -87,7 +87,12 @@ impl Uplink {
         self.connected = true;
         lock(&self.outbox).reset(now);
         let Speaker { topics, gw, .. } = self.speaker.as_ref();
-        vec![topics.receipt(gw, "+"), topics.cmd(gw, "+")]
+        let heard = [
+            topics.receipt(gw, "+"),
+            topics.cmd(gw, "+"),
+            topics.dash_alive("+"),
+        ];
+        heard.into()
     }
 
     /// The connection is gone.
