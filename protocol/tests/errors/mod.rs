@@ -1,0 +1,234 @@
+//! Every shape of frame, and errors of the line in them: all of one and two bits, all bursts of up
+//! to 16 bits. The lane `line-errors` tries everything; a test run what it has the time for.
+
+use crate::examples::{HEAD, facts};
+use protocol::bedside::Fact;
+use protocol::frame::{
+    decode_from_pump, decode_to_pump, encode_event, encode_from_pump, encode_to_pump,
+};
+use protocol::hex::Hex;
+use protocol::message::{
+    Ack, FromPump, Heartbeat, Hello, ManifestPart, PART_MAX, Resume, Source, TimeReply,
+    TimeRequest, ToPump,
+};
+
+/// A burst is at most so long.
+pub(crate) const BURST_BITS: u32 = 16;
+/// Our own decoder sees each frame that the second reader takes, and one in so many of the others:
+/// it is slow where tests are not optimized.
+const OURS_ONE_IN: u64 = 61;
+
+/// A frame as it is on the line, without its closing zero.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) name: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Every message of both directions, and every event of a pump.
+pub(crate) fn shapes() -> Vec<Shape> {
+    let mut shapes = Vec::new();
+    let mut add = |name: &str, frame: &[u8]| {
+        let bytes = frame
+            .strip_suffix(&[0])
+            .expect("a frame ends with a zero")
+            .to_vec();
+        assert!(anything_taken(&bytes), "{name} itself is taken");
+        let name = name.to_owned();
+        shapes.push(Shape { name, bytes });
+    };
+    let tag = Hex(core::array::from_fn(|i| {
+        u8::try_from(i * 11).expect("small")
+    }));
+    for (name, fact) in facts() {
+        if let Fact::Pump(_) = fact {
+            let raw = fact.encode(HEAD).expect("fits");
+            add(name, encode_event(&raw, &tag).expect("fits").as_bytes());
+        }
+    }
+    let hello = Hello {
+        protocol_min: 1,
+        protocol_max: 1,
+        source: Source::new("EP-0193").expect("a name"),
+        boot: 3,
+        manifest: Hex([0xab; 32]),
+        manifest_len: 1_033,
+        key: Hex([0xcd; 32]),
+        simulated: false,
+    };
+    let beat = Heartbeat {
+        boot: 3,
+        tick_ms: 86_400_123,
+        last_seq: 18_274,
+        infusing: true,
+    };
+    let reply = TimeReply {
+        id: 7_001,
+        boot: 3,
+        received_tick_ms: 86_400_123,
+        sent_tick_ms: 86_400_125,
+    };
+    let text: Vec<u8> = (0..PART_MAX)
+        .map(|i| u8::try_from(i).expect("small"))
+        .collect();
+    let part = ManifestPart::new(256, &text).expect("fits");
+    for (name, message) in [
+        ("hello", FromPump::Hello(hello)),
+        ("heartbeat", FromPump::Heartbeat(beat)),
+        ("time_reply", FromPump::TimeReply(reply)),
+        ("manifest_part", FromPump::ManifestPart(part)),
+    ] {
+        add(name, encode_from_pump(&message).expect("fits").as_bytes());
+    }
+    let resume = Resume {
+        last_contiguous_seq: 70_000,
+        want_hello: true,
+        want_manifest: false,
+    };
+    let ack = Ack {
+        through_seq: 18_274,
+    };
+    for (name, message) in [
+        ("ack", ToPump::Ack(ack)),
+        ("resume", ToPump::Resume(resume)),
+        (
+            "time_request",
+            ToPump::TimeRequest(TimeRequest { id: 7_001 }),
+        ),
+    ] {
+        add(name, encode_to_pump(&message).expect("fits").as_bytes());
+    }
+    shapes
+}
+
+/// Whether a reader of the line takes anything from these bytes and the zero behind them, in either
+/// direction. Damage may make a zero, and then there are two pieces.
+pub(crate) fn anything_taken(bytes: &[u8]) -> bool {
+    let mut pieces = bytes.split(|byte| *byte == 0);
+    pieces.any(|piece| decode_from_pump(piece).is_ok() || decode_to_pump(piece).is_ok())
+}
+
+/// A reader that shares nothing with ours and is quick enough for millions of pieces. It takes more
+/// than ours does: it looks at the checksum and at nothing else.
+pub(crate) struct SecondReader {
+    table: [u32; 256],
+    tried: u64,
+}
+
+impl SecondReader {
+    pub(crate) fn new() -> Self {
+        Self {
+            table: core::array::from_fn(|byte| {
+                (0..8).fold(u32::try_from(byte).expect("a byte"), |crc, _| {
+                    (crc >> 1) ^ (0x82f6_3b78 * (crc & 1))
+                })
+            }),
+            tried: 0,
+        }
+    }
+
+    /// Whether the checksum of this piece holds.
+    #[expect(clippy::indexing_slicing, reason = "a frame has fewer than 256 bytes")]
+    pub(crate) fn takes(&self, piece: &[u8]) -> bool {
+        let mut plain = [0u8; 256];
+        let mut len = 0;
+        let mut rest = piece;
+        while let Some((code, after)) = rest.split_first() {
+            let run = usize::from(*code).saturating_sub(1);
+            let (Some(data), true) = (after.get(..run), *code != 0) else {
+                return false;
+            };
+            plain[len..len + run].copy_from_slice(data);
+            len += run;
+            rest = &after[run..];
+            if !rest.is_empty() {
+                plain[len] = 0;
+                len += 1;
+            }
+        }
+        let Some((plain, seen)) = plain[..len].split_last_chunk::<4>() else {
+            return false;
+        };
+        let crc = plain.iter().fold(u32::MAX, |crc, byte| {
+            (crc >> 8) ^ self.table[usize::from(crc.to_le_bytes()[0] ^ byte)]
+        });
+        crc ^ u32::MAX == u32::from_le_bytes(*seen)
+    }
+
+    /// Tries damaged bytes; true where they are taken.
+    fn try_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.tried += 1;
+        let taken = bytes
+            .split(|byte| *byte == 0)
+            .any(|piece| self.takes(piece));
+        (taken || self.tried.is_multiple_of(OURS_ONE_IN)) && anything_taken(bytes)
+    }
+}
+
+/// What was tried of a shape, and what was taken though it was damaged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tried {
+    pub(crate) errors: u64,
+    pub(crate) taken: Vec<String>,
+}
+
+/// All errors of one and two bits.
+#[expect(clippy::indexing_slicing, reason = "bits of these bytes")]
+pub(crate) fn one_and_two_bits(shape: &Shape) -> Tried {
+    let mut reader = SecondReader::new();
+    let mut tried = Tried::default();
+    let mut bad = shape.bytes.clone();
+    let bits = bad.len() * 8;
+    for first in 0..bits {
+        bad[first / 8] ^= 1 << (first % 8);
+        tried.errors += 1;
+        if reader.try_bytes(&bad) {
+            tried.taken.push(format!("{}: bit {first}", shape.name));
+        }
+        for second in first + 1..bits {
+            bad[second / 8] ^= 1 << (second % 8);
+            tried.errors += 1;
+            if reader.try_bytes(&bad) {
+                let what = format!("{}: bits {first} and {second}", shape.name);
+                tried.taken.push(what);
+            }
+            bad[second / 8] ^= 1 << (second % 8);
+        }
+        bad[first / 8] ^= 1 << (first % 8);
+    }
+    assert_eq!(bad, shape.bytes);
+    tried
+}
+
+/// All bursts: a wrong bit, and the 15 after it right or wrong in every combination.
+pub(crate) fn bursts(shape: &Shape) -> Tried {
+    let mut reader = SecondReader::new();
+    let mut tried = Tried::default();
+    let mut bad = shape.bytes.clone();
+    let bits = bad.len() * 8;
+    let long = usize::try_from(BURST_BITS).expect("small");
+    for first in 0..bits {
+        let (byte, shift) = (first / 8, first % 8);
+        for rest in 0..1u32 << (BURST_BITS - 1) {
+            let burst = rest << 1 | 1;
+            if first + long > bits && burst >> (bits - first) != 0 {
+                continue;
+            }
+            let wrong = (burst << shift).to_le_bytes();
+            let flip = |bad: &mut Vec<u8>| {
+                for (place, wrong) in bad.iter_mut().skip(byte).zip(wrong) {
+                    *place ^= wrong;
+                }
+            };
+            flip(&mut bad);
+            tried.errors += 1;
+            if reader.try_bytes(&bad) {
+                let what = format!("{}: burst {burst:#x} at bit {first}", shape.name);
+                tried.taken.push(what);
+            }
+            flip(&mut bad);
+        }
+    }
+    assert_eq!(bad, shape.bytes);
+    tried
+}
