@@ -1,0 +1,6 @@
+//! See `evidence/fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    (fuzz_bodies::target("frame").expect("a target of this name").body)(input);
+});
