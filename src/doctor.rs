@@ -55,7 +55,7 @@ fn ports(wanted: Option<&Path>) -> Vec<Finding> {
     if let Some(port) = wanted {
         return vec![match gateway::serial::open(port) {
             Ok(_) => Finding::Good(format!("port {} opens", port.display())),
-            Err(why) => Finding::Mend(why),
+            Err(why) => Finding::Mend(why.to_string()),
         }];
     }
     let stable = std::fs::read_dir("/dev/serial/by-id")

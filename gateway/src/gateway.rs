@@ -7,7 +7,7 @@ use crate::key_files::{self, Trust};
 use crate::line::Line;
 use crate::mqtt;
 use crate::publisher;
-use crate::serial;
+use crate::serial::{self, OpenError};
 use crate::uplink::{Speaker, Uplink};
 use protocol::topics::{Status, Topics};
 use record::Spool;
@@ -36,7 +36,8 @@ impl Gateway {
     /// tried for ever.
     ///
     /// # Errors
-    /// Where configuration, key, trust folder or spool cannot be used.
+    /// Where configuration, key, trust folder or spool cannot be used, or another program holds a
+    /// port: two gateways on one port would take each other's bytes.
     pub fn start(config: Config) -> Result<Self, StartError> {
         config.check()?;
         let clock = Clock::start(config.clock);
@@ -45,8 +46,17 @@ impl Gateway {
         let trust = Arc::new(Trust::load(config.trust.as_deref())?);
         let spool = Box::new(Spool::open(&config.spool)?);
         let bedside = Bedside::open(spool, &config.gw, &config.beds, config.clock, now)?;
-        let mut lines = Vec::new();
+        // All or none: nothing runs yet where a port is another program's.
+        let mut ports = Vec::new();
         for bed in &bedside.beds {
+            ports.push(match serial::open(&bed.config.port) {
+                Ok(opened) => Some(opened),
+                Err(OpenError::Absent(_)) => None,
+                Err(held @ OpenError::Held(_)) => return Err(held.into()),
+            });
+        }
+        let mut lines = Vec::new();
+        for (bed, opened) in bedside.beds.iter().zip(ports) {
             let mut line = Line::new(bed.clone(), config.clock, pair.clone(), now.uptime);
             let tag_key = bed.config.tag_key.as_deref();
             line.hold_tag_secret(tag_key.map(key_files::load_secret).transpose()?);
@@ -54,7 +64,7 @@ impl Gateway {
             lines.push(
                 std::thread::Builder::new()
                     .name(name)
-                    .spawn(move || serial::run(line, clock))?,
+                    .spawn(move || serial::run(line, clock, opened))?,
             );
         }
         let topics = Topics::of_site(&config.site).ok_or("the site has no name")?;

@@ -20,7 +20,8 @@ use folder::DiskFolder;
 use intake::{Refusals, open_batch};
 use protocol::keys::KeyPair;
 use protocol::topics::{EvBatch, Topics};
-use std::path::PathBuf;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -76,6 +77,7 @@ impl Recorder {
             return Err(format!("recorder {:?} is not a name", config.name).into());
         }
         record::store::make_folder(&config.records)?;
+        let lock = hold(&config.records)?;
         let key = config
             .key
             .clone()
@@ -95,7 +97,10 @@ impl Recorder {
         let (tell, committed) = async_mpsc::unbounded_channel();
         let thread = std::thread::Builder::new()
             .name("records".into())
-            .spawn(move || run_files(files, clock, &order_inbox, &tell))?;
+            .spawn(move || {
+                run_files(files, clock, &order_inbox, &tell);
+                drop(lock);
+            })?;
         let stop = Arc::new(tokio::sync::Notify::new());
         let task = Task {
             topics,
@@ -128,6 +133,21 @@ impl Recorder {
         (&mut self.task)
             .await
             .unwrap_or_else(|e| Err(e.to_string()))
+    }
+}
+
+/// Takes the folder for this recorder alone, as long as the handle lives. The records' own locks
+/// are not enough: in an empty folder two recorders would start, and the one that gets the first
+/// event second would end hours later.
+fn hold(folder: &Path) -> Result<File, StartError> {
+    let named = |why: &dyn std::fmt::Display| format!("{}: {why}", folder.display());
+    let handle = File::open(folder).map_err(|e| named(&e))?;
+    match handle.try_lock() {
+        Ok(()) => Ok(handle),
+        Err(TryLockError::WouldBlock) => {
+            Err(named(&"another recorder has this folder; stop that one first").into())
+        }
+        Err(TryLockError::Error(e)) => Err(named(&e).into()),
     }
 }
 

@@ -16,19 +16,34 @@ pub const BAUD: u32 = 115_200;
 const READ_TIMEOUT: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_millis(300);
 
+/// Why a port is not open: one line for people, with the port's name and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Another program has it, for as long as that one runs.
+    #[error("{0}")]
+    Held(String),
+    /// It is not there, or cannot be used; it may come.
+    #[error("{0}")]
+    Absent(String),
+}
+
 /// Opens the port, exclusively.
 ///
 /// # Errors
 /// What the system says, with the port's name and what to do.
-pub fn open(port: &Path) -> Result<TTYPort, String> {
+pub fn open(port: &Path) -> Result<TTYPort, OpenError> {
     let name = port.to_string_lossy();
     let opened = serialport::new(name.as_ref(), BAUD)
         .timeout(READ_TIMEOUT)
         .open_native();
     opened.map_err(|e| {
         let hint = match e.kind() {
+            // What `serialport` says where the lock of the port is taken, and only there.
             serialport::ErrorKind::NoDevice => {
-                "no such port, or another program holds it; `thecal doctor` lists the ports"
+                return OpenError::Held(format!(
+                    "port {}: {e}: another program holds it; stop that one first",
+                    port.display()
+                ));
             }
             serialport::ErrorKind::Io(ErrorKind::PermissionDenied) => {
                 "this user may not use it; add the user to the group of the port"
@@ -40,21 +55,22 @@ pub fn open(port: &Path) -> Result<TTYPort, String> {
             | serialport::ErrorKind::Unknown
             | serialport::ErrorKind::Io(_) => "`thecal doctor` checks the port",
         };
-        format!("port {}: {e}: {hint}", port.display())
+        OpenError::Absent(format!("port {}: {e}: {hint}", port.display()))
     })
 }
 
-/// Serves a bed's port until the gateway stops.
-pub(crate) fn run(mut line: Line, clock: Clock) {
+/// Serves a bed's port, which may be open already, until the gateway stops.
+pub(crate) fn run(mut line: Line, clock: Clock, opened: Option<TTYPort>) {
     let mut said = String::new();
+    let mut next = opened.map(Ok);
     while !line.is_stopping() {
-        let ended = match open(&line.config().port) {
+        let ended = match next.take().unwrap_or_else(|| open(&line.config().port)) {
             Ok(port) => {
                 said.clear();
                 line.reopen(clock.now());
                 session(&mut line, clock, port)
             }
-            Err(why) => Some(why),
+            Err(why) => Some(why.to_string()),
         };
         let Some(why) = ended else { break };
         // A reason is said once, not at every try.

@@ -101,10 +101,12 @@ async fn two_gateways_on_one_port_and_two_programs_on_one_file_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let pump = PtyPump::start(Arc::new(Journal::new(1)));
     let first = gateway::serial::open(&pump.port).unwrap();
-    let second = gateway::serial::open(&pump.port).unwrap_err();
+    let second = gateway::serial::open(&pump.port).unwrap_err().to_string();
     assert!(second.contains("another program holds it"), "{second}");
     drop(first);
-    let missing = gateway::serial::open(Path::new("/dev/no-such-port")).unwrap_err();
+    let missing = gateway::serial::open(Path::new("/dev/no-such-port"))
+        .unwrap_err()
+        .to_string();
     assert!(
         missing.contains("/dev/no-such-port") && missing.contains("no such port"),
         "{missing}"
