@@ -241,9 +241,9 @@ fn a_ring_that_turns_over_says_what_it_lost_and_the_rest_is_proven() {
     };
     assert_eq!((lost.from_seq, lost.to_seq), (1, first - 1));
     assert_eq!(pump.says_lost(first), None);
-    let last = pump.last_seq();
+    let before = pump.last_seq();
     let pump = start(pump.into_board().powered_again());
-    assert_eq!(pump.last_seq(), last + 4);
+    assert_eq!(pump.last_seq(), before + 4);
     let pair = protocol::keys::KeyPair::from_seed([3; 32]);
     let mut check =
         protocol::chain::ChainCheck::new(common::MANIFEST, pair.public(), Some(&secret()));

@@ -34,6 +34,7 @@ impl Bed {
             port: "/dev/null".into(),
             bed: "07".into(),
             trial: TRIAL.into(),
+            tag_key: None,
         };
         let now = now(0, 0);
         let beds = [bed];

@@ -200,6 +200,7 @@ fn batch(journal: &Journal, seqs: impl Iterator<Item = usize>) -> EvBatch {
         gw: "gw-07".into(),
         manifest: Some(journal.signed.clone()),
         gateway_key: gateway.public(),
+        after_seq: None,
         events: rows.collect(),
     }
 }

@@ -1,5 +1,4 @@
 //! Each test that `docs/threats.md` names exists.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::path::Path;
 

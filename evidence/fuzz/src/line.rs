@@ -153,7 +153,8 @@ impl World {
                     self.pending.clear();
                     self.receiver.bind(self.through(), false);
                 }
-                Taken::Repeat { .. }
+                Taken::Lost { .. }
+                | Taken::Repeat { .. }
                 | Taken::ManifestPart(_)
                 | Taken::TimeReply(_)
                 | Taken::Heartbeat(_)
@@ -219,8 +220,8 @@ impl World {
             16 => {
                 let resume = Self::forged(&ToPump::Resume(Resume {
                     last_contiguous_seq: u64::from(arg).saturating_mul(3),
-                    want_hello: arg % 2 == 0,
-                    want_manifest: arg % 3 == 0,
+                    want_hello: arg.is_multiple_of(2),
+                    want_manifest: arg.is_multiple_of(3),
                 }));
                 self.pump_hears(&resume);
             }

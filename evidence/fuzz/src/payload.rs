@@ -101,6 +101,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         gw: "gw-07".into(),
         manifest: None,
         gateway_key: pair().public(),
+        after_seq: Some(0),
         events: vec![row.clone(), row],
     };
     let entry = r#"{"entry_id":"e","bed":"07","trial":"T-1","by":"JM","role":"nurse","at_utc_ms":1772434800000,"entry":{"kind":"observation","what":"resp_rate","value_milli":14000}}"#;

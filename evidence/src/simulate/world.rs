@@ -391,6 +391,7 @@ impl World {
             port: "simulated".into(),
             bed: BED.into(),
             trial: TRIAL.into(),
+            tag_key: None,
         }];
         let opened = SimSpool::open(&self.spool)
             .and_then(|spool| Bedside::open(Box::new(spool), GW, &beds, mode, now));
