@@ -1,9 +1,11 @@
 //! A disk with a page cache, under files that change in whole steps, as SQLite's do.
 //!
-//! What is written is seen at once and lies in the cache; a sync makes it durable. When a process
-//! is killed the cache lives; when power fails the cache is gone but for a part of what was not
-//! synced, from its beginning. A sync can fail, and can lie. Between any two steps of a write the
-//! process can be killed, or power can fail: every call then fails until [`Disk::light`].
+//! A step is written to the cache and then synced, and seen when the sync says that it is done.
+//! When a process is killed the cache lives, and the next one finds in it what was written; when
+//! power fails the cache is gone but for a part of what was not synced, from its beginning. A sync
+//! can lie, and can fail: then its step is not seen by the process that wrote it, and the next one may find
+//! it or not. Between any two steps of a write the process can be killed, or power can fail: every
+//! call then fails until [`Disk::light`].
 
 use super::dice::Dice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,8 +38,13 @@ pub(crate) struct Harm {
 struct State<I: Image> {
     cache: I,
     durable: I,
+    /// Written and not durable.
     pending: Vec<I::Step>,
+    /// Of these, in the order of writing, those that are seen.
+    seen: usize,
+    /// And those of which a sync said that it was done.
     lied: usize,
+    /// A sync failed.
     failed: bool,
     harm: Harm,
     full: bool,
@@ -74,6 +81,7 @@ impl<I: Image> Disk<I> {
             cache: I::default(),
             durable: I::default(),
             pending: Vec::new(),
+            seen: 0,
             lied: 0,
             failed: false,
             harm,
@@ -110,7 +118,6 @@ impl<I: Image> Disk<I> {
             state.counts.refused_full += 1;
             return Err(error("no space left on device"));
         }
-        state.cache.apply(&step);
         state.pending.push(step);
         state.point()?;
         state.sync()?;
@@ -146,6 +153,7 @@ impl<I: Image> Disk<I> {
         if state.down.take() == Some(Crash::PowerCut) || dropped {
             state.lose_cache();
         }
+        state.find();
         state.full = false;
     }
 
@@ -186,15 +194,29 @@ impl<I: Image> State<I> {
             self.failed = true;
             return Err(error("fdatasync: input/output error"));
         }
-        if self.dice.happens(self.harm.sync_lies) {
-            self.lied = self.pending.len();
+        let lies = self.dice.happens(self.harm.sync_lies);
+        for step in self.pending.iter().skip(self.seen) {
+            self.cache.apply(step);
+        }
+        if lies {
+            self.seen = self.pending.len();
+            self.lied = self.seen;
             return Ok(());
         }
         for step in self.pending.drain(..) {
             self.durable.apply(&step);
         }
-        self.lied = 0;
+        (self.seen, self.lied) = (0, 0);
         Ok(())
+    }
+
+    /// What a process that begins now finds.
+    fn find(&mut self) {
+        self.cache = self.durable.clone();
+        for step in &self.pending {
+            self.cache.apply(step);
+        }
+        self.seen = self.pending.len();
     }
 
     fn lose_cache(&mut self) {
@@ -205,7 +227,6 @@ impl<I: Image> State<I> {
         for step in self.pending.drain(..).take(kept) {
             self.durable.apply(&step);
         }
-        self.lied = 0;
-        self.cache = self.durable.clone();
+        (self.seen, self.lied) = (0, 0);
     }
 }
