@@ -19,10 +19,6 @@ pub const CLOCK: LocalClock = LocalClock {
     origin_utc_ms: 1_772_434_800_000,
     offset_min: 60,
 };
-/// The trial of a story.
-pub const TRIAL: &str = "T-0001";
-/// Its bed.
-pub const BED: &str = "01";
 /// The pump's face is looked at each second for so long after the moment.
 const WATCHED_MS: u64 = 900_000;
 /// And this long before it.
@@ -37,18 +33,36 @@ pub fn keys() -> KeyPair {
     KeyPair::from_seed([3; 32])
 }
 
-/// The signed manifest of a story's trial.
+/// A pump, and where it belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The pump's name.
+    pub pump: &'a str,
+    /// Its trial.
+    pub trial: &'a str,
+    /// Its bed.
+    pub bed: &'a str,
+}
+
+/// Where a story's pump belongs.
+pub const HERE: Place<'static> = Place {
+    pump: "EP-0001",
+    trial: "T-0001",
+    bed: "01",
+};
+
+/// The signed manifest of a trial like the story's.
 ///
 /// # Errors
 /// Where its texts do not fit.
-pub fn manifest(story: &Scenario, pump: &str, speed: u32) -> Result<SignedManifest, Error> {
+pub fn manifest(story: &Scenario, place: Place, speed: u32) -> Result<SignedManifest, Error> {
     let values = manifest_values(story.patient);
     let wrong = |what: &str| Error::Setup(what.into());
     let manifest = Manifest {
         schema: SCHEMA.into(),
-        trial_id: Some(TRIAL.into()),
-        bed: Some(BED.into()),
-        pump: Source::new(pump).ok_or_else(|| wrong("the pump's name is no name"))?,
+        trial_id: Some(place.trial.into()),
+        bed: Some(place.bed.into()),
+        pump: Source::new(place.pump).ok_or_else(|| wrong("the pump's name is no name"))?,
         pump_key: keys().public(),
         gateway_key: None,
         drug: values.drug.into(),
@@ -70,12 +84,12 @@ pub fn manifest(story: &Scenario, pump: &str, speed: u32) -> Result<SignedManife
         .map_err(|_| wrong("the manifest is too long"))
 }
 
-/// The pump and the trial of a story.
+/// A pump that lives the story, there.
 ///
 /// # Errors
-/// Where they do not fit together.
-pub fn setup(story: &Scenario) -> Result<Setup, Error> {
-    let signed = manifest(story, "EP-0001", 1)?;
+/// Where pump and trial do not fit together.
+pub fn setup(story: &Scenario, place: Place, speed: u32) -> Result<Setup, Error> {
+    let signed = manifest(story, place, speed)?;
     let setup = Setup::demo(0, story.patient, story.seed, 1, CLOCK, signed, keys())?;
     Ok(setup.in_scenario(story))
 }
@@ -97,7 +111,7 @@ pub struct Lived {
 /// # Errors
 /// Where pump and trial do not fit together.
 pub fn live(story: &Scenario) -> Result<Lived, Error> {
-    let setup = setup(story)?;
+    let setup = setup(story, HERE, 1)?;
     let mut check = ChainCheck::new(
         setup.manifest.as_chain_root(),
         setup.keys.public(),

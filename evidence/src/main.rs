@@ -6,9 +6,16 @@
 #![forbid(unsafe_code)]
 
 mod chance;
+#[path = "../../protocol/tests/errors/mod.rs"]
+mod errors;
+#[path = "../../protocol/tests/examples/mod.rs"]
+mod examples;
+mod faults;
+mod fuzz;
 #[path = "../../record/tests/golden/mod.rs"]
 mod golden;
 mod ledger;
+mod line_errors;
 mod model;
 mod planted;
 mod powercut;
@@ -55,6 +62,15 @@ enum Command {
     Syscalls(syscalls::SyscallsArgs),
     /// Alter golden records in every way and see that two verifiers name it and agree.
     Tamper(tamper::TamperArgs),
+    /// Live the stories of the fault table and write docs/faults.md.
+    Faults(faults::FaultsArgs),
+    /// Give seeded mutations to every fuzz target.
+    Fuzz(fuzz::FuzzArgs),
+    /// Try every error of one and two bits and every burst of 16 in every shape of frame.
+    LineErrors(line_errors::LineErrorsArgs),
+    /// The gateway of `faults`.
+    #[command(hide = true)]
+    Box(faults::BoxArgs),
     /// What the lanes record and disturb: writes in the current folder and says what it would acknowledge.
     #[command(hide = true)]
     Write(writer::WriterArgs),
@@ -80,6 +96,10 @@ fn main() -> ExitCode {
         Command::Syscalls(args) => syscalls::run(&args),
         Command::Tamper(args) => tamper::run(&args),
         Command::Write(args) => writer::run(args),
+        Command::Faults(args) => faults::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::LineErrors(args) => line_errors::run(&args),
+        Command::Box(args) => faults::run_box(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
