@@ -34,7 +34,7 @@ impl Proxy {
                     // A parted network answers nobody: the connection stands and stays silent.
                     hold(from, p.clone(), s.clone());
                 } else if let Ok(to) = TcpStream::connect(to) {
-                    join(from, to, &p, &s);
+                    join(&from, &to, &p, &s);
                 }
             }
         });
@@ -67,7 +67,7 @@ fn hold(stream: TcpStream, parted: Arc<AtomicBool>, stop: Arc<AtomicBool>) {
     });
 }
 
-fn join(one: TcpStream, two: TcpStream, parted: &Arc<AtomicBool>, stop: &Arc<AtomicBool>) {
+fn join(one: &TcpStream, two: &TcpStream, parted: &Arc<AtomicBool>, stop: &Arc<AtomicBool>) {
     let ends = [
         (one.try_clone(), two.try_clone()),
         (two.try_clone(), one.try_clone()),
