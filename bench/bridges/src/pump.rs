@@ -205,8 +205,16 @@ impl Maker {
 
     fn checkpoint(&mut self, pair: &KeyPair) -> anyhow::Result<()> {
         let through = self.last();
-        let message =
-            checkpoint_message(&self.genesis, 1, through, through, self.index, &self.head);
+        let tick_ms = (through + 1) * 10;
+        let message = checkpoint_message(
+            &self.genesis,
+            1,
+            tick_ms,
+            through,
+            through,
+            self.index,
+            &self.head,
+        );
         let body = Checkpoint {
             through_seq: through,
             count: through,
