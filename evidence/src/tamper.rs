@@ -147,23 +147,3 @@ fn matrix(
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[ignore = "needs python3 with cryptography"]
-    fn a_sample_of_all_alterations_is_named_by_both_verifiers_and_they_agree() {
-        let args = TamperArgs {
-            lane: LaneArgs {
-                ledger: false,
-                repository: Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
-                seed: 7,
-                minutes: None,
-            },
-            cases: 250,
-        };
-        run(&args).unwrap();
-    }
-}
