@@ -73,9 +73,8 @@ impl Escape {
     fn pass(&mut self, byte: u8) -> Option<u8> {
         let (next, passed) = match (*self, byte) {
             (_, 0x1b) => (Self::Began, None),
-            (Self::Began, b'[') => (Self::Long, None),
+            (Self::Began, b'[') | (Self::Long, 0x20..=0x3f) => (Self::Long, None),
             (Self::Began, b'O') => (Self::One, None),
-            (Self::Long, 0x20..=0x3f) => (Self::Long, None),
             (Self::Long | Self::One, _) => (Self::No, None),
             (Self::No | Self::Began, _) => (Self::No, Some(byte)),
         };
