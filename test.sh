@@ -60,9 +60,6 @@ cargo test --locked --workspace --no-fail-fast -- --ignored
 step "evidence: power cuts"
 cargo run --locked -p evidence -- powercut
 
-step "every fault of docs/faults.md"
-cargo run --locked -q -p evidence -- faults --check --slack 4
-
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 

@@ -202,7 +202,7 @@ mod tests {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
     }
 
-    /// The stories themselves are lived by `test.sh`, which also holds the page against them.
+    /// The stories themselves are lived by the lane, which also holds the page against them.
     #[test]
     fn every_row_of_the_table_has_its_stories_or_says_why_not() {
         let catalog = Catalog::read(&repository()).unwrap();

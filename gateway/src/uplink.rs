@@ -1,5 +1,5 @@
 //! What goes up to the ward: batches from the outbox, and what receipts and the broker's answers
-//! mean for it. No I/O but through the store, no clock; [`crate::publisher`] carries it to a
+//! mean for it. No I/O but through the store, no clock; `publisher` carries it to a
 //! broker.
 
 use crate::gateway::lock;

@@ -2,7 +2,7 @@
 //!
 //! Sizes of [`chain::Chain`] are searched exhaustively with all its properties; then each
 //! [`chain::Plant`], a way to build the chain wrong, must be found by one of them; then the real
-//! engines are held against it ([`conform`]).
+//! engines are held against it ([`mod@conform`]).
 
 mod chain;
 mod conform;
