@@ -56,9 +56,15 @@ firmware/scripts/cost.sh
 step "tests that need mosquitto, sqlite3, tmux, python3 or qemu-system-arm"
 cargo test --locked --workspace --no-fail-fast -- --ignored
 
-# A lane of CONTRIBUTING.md with its fixed count; it says what it counted.
+# Lanes of CONTRIBUTING.md with fixed counts; each says what it counted.
 step "evidence: power cuts"
 cargo run --locked -p evidence -- powercut
+step "evidence: whole trials in virtual time"
+cargo run --locked -p evidence -- simulate --seed 1 --hours 6000
+step "evidence: the model, its planted bugs, and the engines held against it"
+cargo run --locked -p evidence -- model
+step "evidence: the page of sums"
+cargo run --locked -q -p evidence -- sum --check
 
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
