@@ -474,6 +474,27 @@ def utf8(value):
         return None
 
 
+IN_SCHEMA = (
+    "SELECT type, name, ifnull(sql, '') FROM sqlite_schema "
+    "WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type, name"
+)
+
+
+@functools.cache
+def fresh_schema():
+    """What a record's file holds when it is made."""
+    fresh = sqlite3.connect(":memory:")
+    fresh.text_factory = Text
+    fresh.executescript(SCHEMA)
+    for table in ("event", "trial", "hole", "receipt", "quarantine"):
+        for act in ("UPDATE", "DELETE"):
+            fresh.execute(
+                f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
+                "BEGIN SELECT RAISE(ABORT, 'a record only grows'); END"
+            )
+    return fresh.execute(IN_SCHEMA).fetchall()
+
+
 class Record:
     def __init__(self, path, key=None, secret=None):
         self.path, self.given, self.secret = path, key, secret
@@ -518,23 +539,10 @@ class Record:
 
     # 2. File
     def file(self):
-        sql = (
-            "SELECT type, name, ifnull(sql, '') FROM sqlite_schema "
-            "WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type, name"
-        )
-        fresh = sqlite3.connect(":memory:")
-        fresh.text_factory = Text
-        fresh.executescript(SCHEMA)
-        for table in ("event", "trial", "hole", "receipt", "quarantine"):
-            for act in ("UPDATE", "DELETE"):
-                fresh.execute(
-                    f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
-                    "BEGIN SELECT RAISE(ABORT, 'a record only grows'); END"
-                )
-        wanted = fresh.execute(sql).fetchall()
+        wanted = fresh_schema()
         try:
-            there = self.db.execute(sql).fetchall()
-        except sqlite3.DatabaseError as e:
+            there = self.db.execute(IN_SCHEMA).fetchall()
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as e:  # of what it says, too
             raise Altered("the file is damaged", str(e)) from e
         for kind, name, text in wanted:
             if (kind, name, text) not in there:
@@ -545,7 +553,7 @@ class Record:
                 raise Altered(f"{shown(kind)} {shown(name)}", "was added to the file")
         try:
             (sound,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.DatabaseError as e:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as e:
             raise Altered("the file is damaged", str(e)) from e
         if sound != b"ok":
             raise Altered("the file is damaged", shown(sound))
@@ -654,8 +662,12 @@ class Record:
         self.end_of_source(now, chain, digest)
         if not self.manifest:
             self.end_of_import(digest if now == "import" else hashlib.sha256())
-        elif self.pump not in self.seen:
-            self.unsigned.append((self.pump, 1))
+            return
+        gw = self.word("gw")
+        gateway = [] if gw is None else [f"{gw}.{self.trial_id}"]
+        for source in [self.pump, *gateway]:
+            if source not in self.seen:
+                self.unsigned.append((source, 1))
 
     def end_of_source(self, source, chain, digest):
         if chain is None:
@@ -741,7 +753,7 @@ class Record:
         covered = []
         for place, body in self.stored:
             claim = (body["source"], body["from_seq"], body["to_seq"], body["digest"])
-            self.claim(*claim, f"not as {place} says that they were stored", covered)
+            self.claim(*claim, f"not as {place} says that they were stored", covered, False)
         self.receipts(covered)
         seqs = self.seen.get(self.pump)
         if not seqs:
@@ -757,7 +769,20 @@ class Record:
     def has_gateway(self):
         return any(s != self.pump and self.is_gateway(s) for s in self.seen)
 
-    def claim(self, source, first, last, digest, why, covered):
+    def noted(self, source, first, last):
+        """Whether all that is missing of the range is in the table of holes."""
+        for of, a, b in self.missing:
+            if of != source or a > last or b < first:
+                continue
+            until = max(a, first)
+            for where, c, d in self.holes:
+                if where == source and c <= until:
+                    until = max(until, d + 1)
+            if until <= min(b, last):
+                return False
+        return True
+
+    def claim(self, source, first, last, digest, why, covered, knows_holes):
         end = self.last(source)
         if end < last:
             return self.missing_at_end(source, max(end + 1, first), last)
@@ -770,7 +795,9 @@ class Record:
             add_columns(mine, row)
         if mine.hexdigest() == digest:
             covered.append((source, first, last))
-        elif not self.incomplete(source, first, last):
+        elif not self.incomplete(source, first, last) or (
+            knows_holes and self.noted(source, first, last)
+        ):
             raise Altered(f"{source} seq {first} to {last}", why)
 
     def missing_at_end(self, source, first, last):
@@ -813,7 +840,7 @@ class Record:
                 self.table(table, first, last, digest)
             else:
                 why = f"not as the {what} says that they were stored"
-                self.claim(source, first, last, digest, why, covered)
+                self.claim(source, first, last, digest, why, covered, True)
         if group % 4:
             raise Altered("table receipt", "receipts of tables are missing at its end")
         for table, known in sealed.items():
@@ -873,7 +900,7 @@ def check(path, key, secret):
     except Altered as e:
         word = "altered"
         answer["first"], answer["why"] = e.args
-    except (Unreadable, sqlite3.Error) as e:
+    except (Unreadable, sqlite3.Error, UnicodeDecodeError) as e:
         word, answer["why"] = "unreadable", str(e)
     finally:
         if record is not None:

@@ -646,3 +646,47 @@ fn every_other_table_is_guarded_by_the_seal() {
             .contains("no recorder sealed it")
     );
 }
+
+#[test]
+fn a_change_beside_a_noted_hole_is_found_by_whoever_signed_after_it() {
+    let (pump, gateway) = golden::rows(1, true);
+    let (hole_from, hole_to) = golden::hole_of(&pump);
+    let attack = Attack::on(|path| golden::write_record(path, &[&pump, &gateway], true));
+    let before = attack.check();
+    assert_eq!(before.evidence, Evidence::Gaps, "{:?}", before.wrong);
+    // No digest of the gateway and no checkpoint reaches these; the recorder's receipt does.
+    for seq in [hole_from - 1, hole_to + 1, hole_to + 2] {
+        let by = |step: &str| {
+            let is = format!("source = '{PUMP}' AND seq = {seq}");
+            format!("UPDATE event SET at_utc_ms = at_utc_ms {step} WHERE {is}")
+        };
+        let report = attack.with(&by("+ 1"), &by("- 1"));
+        assert_eq!(report.evidence, Evidence::Altered, "{seq}");
+        let id = (PUMP.to_owned(), 2, seq);
+        let receipts = report.wrong.iter().filter(|w| w.contains("receipt by"));
+        let named: Vec<_> = receipts.filter(|wrong| names(wrong, &id)).collect();
+        assert_eq!(named.len(), 1, "{:?}", report.wrong);
+    }
+    // A row that is gone is one more that is missing: what the receipt said of it cannot be seen.
+    let gone = hole_to + 3;
+    attack.change(&format!(
+        "DELETE FROM event WHERE source = '{PUMP}' AND seq = {gone}"
+    ));
+    let report = attack.check();
+    assert_eq!(report.evidence, Evidence::Gaps, "{:?}", report.wrong);
+    assert!(report.missing.iter().any(|m| m.from_seq == gone));
+}
+
+#[test]
+fn a_gateways_chain_of_which_nothing_is_left_is_named() {
+    let (pump, gateway) = golden::rows(1, false);
+    let attack =
+        Attack::on(|path| golden::write_record(path, &[&pump[..22], &gateway[..3]], false));
+    attack.change(&format!("DELETE FROM event WHERE source = '{GATEWAY}'"));
+    let report = attack.check();
+    assert_eq!(report.evidence, Evidence::Open, "{:?}", report.wrong);
+    let wanted = (GATEWAY.to_owned(), 1);
+    assert!(report.unsigned_from.contains(&wanted), "{report:?}");
+    let first = (PUMP.to_owned(), 1);
+    assert_eq!(report.times_not_proven_from, [first]);
+}

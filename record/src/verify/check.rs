@@ -297,8 +297,14 @@ impl<'a> Check<'a> {
             self.end_of_source(done, &mut all);
         }
         self.report.digest = Hex(all.finalize().into());
-        if let Some(pump) = self.pump().filter(|pump| !self.seen.contains_key(pump)) {
-            self.report.unsigned_from.push((pump, 1));
+        if let Some(pump) = self.pump() {
+            // Of whose chain nothing is left, everything is unsigned.
+            let gw = self.record.meta("gw")?;
+            let gateway = gw.map(|gw| format!("{gw}.{}", self.report.trial_id));
+            let absent = [Some(pump), gateway].into_iter().flatten();
+            let absent = absent.filter(|source| !self.seen.contains_key(source));
+            let absent: Vec<_> = absent.map(|source| (source, 1)).collect();
+            self.report.unsigned_from.extend(absent);
         }
         if self.report.evidence == Evidence::Imported {
             self.imported_digest()?;
@@ -497,6 +503,21 @@ impl<'a> Check<'a> {
         missing
             .iter()
             .any(|m| m.source == source && m.from_seq <= to && m.to_seq >= from)
+    }
+
+    /// Whether all that is missing of the range is in the table of holes.
+    pub(super) fn is_noted(&self, source: &str, from: u64, to: u64) -> bool {
+        let of_range = |m: &&Missing| m.source == source && m.from_seq <= to && m.to_seq >= from;
+        self.report.missing.iter().filter(of_range).all(|m| {
+            let mut next = m.from_seq.max(from);
+            for hole in self.holes.iter().filter(|hole| hole.source == source) {
+                if hole.from_seq > next {
+                    break;
+                }
+                next = next.max(hole.to_seq.saturating_add(1));
+            }
+            next > m.to_seq.min(to)
+        })
     }
 
     /// Holes that were noted after a source's last event.

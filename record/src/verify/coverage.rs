@@ -16,6 +16,8 @@ struct Claim {
     from: u64,
     to: u64,
     digest: Digest,
+    /// By a recorder, who notes a hole before it signs.
+    knows_holes: bool,
 }
 
 /// Ranges of seqs, by source, that a digest vouches for.
@@ -36,6 +38,7 @@ impl Check<'_> {
                 from: range.from_seq,
                 to: range.to_seq,
                 digest: range.digest,
+                knows_holes: false,
             };
             self.one_claim(claim, &mut held)?;
         }
@@ -123,6 +126,7 @@ impl Check<'_> {
             from: receipt.from_seq,
             to: receipt.to_seq,
             digest,
+            knows_holes: true,
         };
         self.one_claim(claim, held)
     }
@@ -143,7 +147,9 @@ impl Check<'_> {
         };
         if digest == claim.digest {
             held.entry(claim.source).or_default().push((from, to));
-        } else if !self.is_incomplete(&claim.source, from, to) {
+        } else if !self.is_incomplete(&claim.source, from, to)
+            || claim.knows_holes && self.is_noted(&claim.source, from, to)
+        {
             self.wrong(claim.what);
         }
         Ok(())
