@@ -107,9 +107,13 @@ impl Second {
         })
     }
 
-    /// What it says of a file.
-    pub(crate) fn ask(&mut self, path: &Path) -> anyhow::Result<Answer> {
-        writeln!(self.paths, "{}", path.display()).context("the second verifier has ended")?;
+    /// Gives it a file.
+    pub(crate) fn begin(&mut self, path: &Path) -> anyhow::Result<()> {
+        writeln!(self.paths, "{}", path.display()).context("the second verifier has ended")
+    }
+
+    /// What it says of that file.
+    pub(crate) fn answer(&mut self) -> anyhow::Result<Answer> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
         serde_json::from_str(&line).with_context(|| format!("the second verifier said {line:?}"))
