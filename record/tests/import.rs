@@ -260,6 +260,10 @@ fn bad_scores_are_each_named_with_line_and_field_and_nothing_is_imported() {
             ],
         ),
         ("at,score,at\n", &["1:3: column at stands there twice"]),
+        (
+            "at,score\n2026-03-01T09:00,\"7\n",
+            &["2:2: a quote is opened and never closed"],
+        ),
         ("at,source\n", &["1:1: column score is missing"]),
         (
             "at,score\n2026-03-01T09:00\n",

@@ -134,6 +134,14 @@ impl Table {
             let wanted = columns.join(",");
             return Err(table.bad(1, 1, format!("is empty; its first line is {wanted}")));
         }
+        // The reader takes what a file was cut in for whole.
+        if ends_in_quotes(bytes)
+            && let Some((line, record)) = table.rows.pop()
+        {
+            let at = number(record.len().saturating_sub(1));
+            let reason = "a quote is opened and never closed".into();
+            table.broken.push(table.bad(line, at, reason));
+        }
         Ok(table)
     }
 
@@ -241,6 +249,41 @@ impl<'a> TableRow<'a> {
     }
 }
 
+/// Whether the last field begins with a quote and has no second one.
+fn ends_in_quotes(bytes: &[u8]) -> bool {
+    let (mut begins, mut quoted) = (true, false);
+    for byte in bytes {
+        let quote = *byte == b'"' && (begins || quoted);
+        // Of two quotes within a field the first closes it and the second opens it again.
+        let closes = quote && quoted;
+        quoted ^= quote;
+        begins = closes || !quoted && matches!(byte, b',' | b'\r' | b'\n');
+    }
+    quoted
+}
+
 fn number(place: usize) -> u64 {
     u64::try_from(place).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ends_in_quotes;
+
+    #[test]
+    fn an_open_quote_is_told_from_closed_ones_and_from_those_within_a_field() {
+        for (text, open) in [
+            ("at,score\n1,\"7\n", true),
+            ("at,score\n1,\"7\"\n", false),
+            ("at,score\n1,\"7\"\"\n", true),
+            ("at,score\n1,\"7\"\"\"\n", false),
+            ("at,score\n1,\"\"\n", false),
+            ("a,b\n\"1,2\n3\",4", false),
+            ("a,b\n1,5\" tube", false),
+            ("a,b\n1,\"", true),
+            ("", false),
+        ] {
+            assert_eq!(ends_in_quotes(text.as_bytes()), open, "{text:?}");
+        }
+    }
 }
