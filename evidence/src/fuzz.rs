@@ -8,7 +8,7 @@ use fuzz_bodies::mutate::Mutator;
 use fuzz_bodies::{TARGETS, Target};
 
 /// CI's rounds.
-const ROUNDS: u64 = 24;
+const ROUNDS: u64 = 480;
 /// Of a test run's mutations, this part is one round, so that each target gets its share of time.
 const PART: u64 = 64;
 
@@ -19,6 +19,9 @@ pub(crate) struct FuzzArgs {
     /// Only this target.
     #[arg(long)]
     target: Option<String>,
+    /// Instead: write each target's own seeds into its corpus, where libFuzzer finds them.
+    #[arg(long)]
+    seeds: bool,
 }
 
 /// Mutates and runs; a body that panics is a violation.
@@ -26,6 +29,9 @@ pub(crate) struct FuzzArgs {
 /// # Errors
 /// Where there is no such target, or a body panicked.
 pub(crate) fn run(args: &FuzzArgs) -> anyhow::Result<()> {
+    if args.seeds {
+        return write_seeds(args);
+    }
     let mut lane = Lane::start("fuzz", &args.lane)?;
     let named = |target: &&Target| args.target.as_ref().is_none_or(|name| name == target.name);
     let mut all = Vec::new();
@@ -59,4 +65,18 @@ pub(crate) fn run(args: &FuzzArgs) -> anyhow::Result<()> {
         }
     }
     lane.finish(args.lane.seed)
+}
+
+/// Named by whether the target takes them; the tests of the corpus hold that.
+fn write_seeds(args: &FuzzArgs) -> anyhow::Result<()> {
+    for target in TARGETS {
+        let folder = args.lane.repository.join("fuzz/corpus").join(target.name);
+        for (n, seed) in (target.seeds)().iter().enumerate() {
+            let taken = (target.body)(seed);
+            let word = if taken { "good" } else { "bad" };
+            let path = folder.join(format!("{word}-seed-{n}"));
+            std::fs::write(&path, seed).with_context(|| path.display().to_string())?;
+        }
+    }
+    Ok(())
 }

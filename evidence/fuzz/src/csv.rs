@@ -17,7 +17,7 @@ concentration_mcg_per_ml = 500\nroute = \"intrathecal\"\nzone = \"Europe/Berlin\
 baseline_start = 2026-03-01T08:00:00\ntrial_start = \"2026-03-02T08:00:00+01:00\"\n\
 trial_end = 2026-03-06T08:00:00Z\n";
 
-pub(crate) fn body(input: &[u8]) {
+pub(crate) fn body(input: &[u8]) -> bool {
     let folder = tempfile::tempdir().expect("a folder");
     let diary = folder.path().join("diary");
     std::fs::create_dir(&diary).expect("a folder");
@@ -29,11 +29,12 @@ pub(crate) fn body(input: &[u8]) {
         }
     }
     let out = folder.path().join("out.thecal");
-    match import(&diary, &out, false) {
+    let taken = match import(&diary, &out, false) {
         Ok(imported) => {
             let report = verify(&out, &Options::default()).expect("made just now");
             assert_eq!(report.evidence, Evidence::Imported, "{}", report.line(&out));
             assert!(imported.skipped.is_empty() && imported.outside <= imported.rows);
+            true
         }
         Err(why) => {
             assert!(!why.lines().is_empty());
@@ -42,18 +43,20 @@ pub(crate) fn body(input: &[u8]) {
             if let ImportErrors::Record(error) = why {
                 panic!("the record cannot be written: {error}");
             }
+            false
         }
-    }
+    };
     // What can be saved of it is saved, or the diary is refused.
     let saved = folder.path().join("saved.thecal");
     if import(&diary, &saved, true).is_ok() {
         assert!(verify(&saved, &Options::default()).is_ok());
     }
+    taken
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let scores = "at,score,source,prompted,condition\n2026-03-01T09:00:00,7,patient,true,rest\n\
-2026-03-02T10:00:00+01:00,,patient,true,rest\n2026-03-02T23:00:00Z,S\n2026-03-03T09:00:00,3,nurse,false,movement\n";
+2026-03-02T10:00:00+01:00,,patient,true,rest\n2026-03-02T23:00:00Z,S,nurse,false,rest\n2026-03-03T09:00:00,3,nurse,false,movement\n";
     let delivery =
         "at,delivered_nl,programmed_nl\n2026-03-02T08:00:00,0,0\n2026-03-02T09:00:00,80000,80000\n";
     let rescue = "at,drug,dose_mg,route,reason,scheduled\n2026-03-02T12:00:00,oxycodone,5,oral,trial_pain,false\n";

@@ -12,9 +12,9 @@ use protocol::message::{Ack, FromPump, Heartbeat, Resume, TimeRequest, ToPump};
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// With an odd first byte the rest is what stands before the checksum; else it is the line.
-pub(crate) fn body(input: &[u8]) {
+pub(crate) fn body(input: &[u8]) -> bool {
     let Some((first, rest)) = input.split_first() else {
-        return;
+        return false;
     };
     let mut line = rest.to_vec();
     if first % 2 == 1 {
@@ -26,41 +26,45 @@ pub(crate) fn body(input: &[u8]) {
     }
     line.push(0);
     let mut deframer = Deframer::default();
+    let mut taken = false;
     for byte in line {
         if let Some(Piece::Bytes(piece)) = deframer.push(byte) {
-            from_pump(piece);
-            to_pump(piece);
+            taken |= from_pump(piece);
+            taken |= to_pump(piece);
         }
     }
+    taken
 }
 
 /// What was decoded means the same after another trip.
-fn from_pump(piece: &[u8]) {
+fn from_pump(piece: &[u8]) -> bool {
     let Ok(message) = decode_from_pump(piece) else {
-        return;
+        return false;
     };
     if let FromPump::Unknown(number) = message {
         assert!(encode_from_pump(&message).is_err(), "{number}");
-        return;
+        return true;
     }
     let again = encode_from_pump(&message).expect("what was decoded fits");
     let bytes = again.as_bytes();
     let whole = &bytes[..bytes.len() - 1];
     assert!(!whole.contains(&0), "a zero inside a frame");
     assert_eq!(decode_from_pump(whole), Ok(message));
+    true
 }
 
-fn to_pump(piece: &[u8]) {
+fn to_pump(piece: &[u8]) -> bool {
     let Ok(message) = decode_to_pump(piece) else {
-        return;
+        return false;
     };
     if let ToPump::Unknown(number) = message {
         assert!(encode_to_pump(&message).is_err(), "{number}");
-        return;
+        return true;
     }
     let again = encode_to_pump(&message).expect("what was decoded fits");
     let bytes = again.as_bytes();
     assert_eq!(decode_to_pump(&bytes[..bytes.len() - 1]), Ok(message));
+    true
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {

@@ -90,7 +90,7 @@ fn press(pump: &mut Pump<SimBoard>, at: u64, key: Key) {
 }
 
 /// Five bytes a change: where, what is turned over, and for how many bytes.
-pub(crate) fn body(input: &[u8]) {
+pub(crate) fn body(input: &[u8]) -> bool {
     let image = image();
     let mut bytes = image.bytes.clone();
     for change in input.chunks_exact(5).take(64) {
@@ -114,13 +114,27 @@ pub(crate) fn body(input: &[u8]) {
             Ok(pump) => pump,
             Err(refused) => {
                 assert!(!refused.error.to_string().is_empty());
-                return;
+                return false;
             }
         };
-        for (seq, (raw, tag)) in (1..).zip(&image.events) {
-            if let Some((seen, seen_tag)) = pump.event(seq) {
-                assert_eq!((&seen, &seen_tag), (raw, tag), "seq {seq} is another event");
-            }
+        let is_as_journaled = |seq: u64| {
+            let at = usize::try_from(seq - 1).ok();
+            pump.event(seq).as_ref() == at.and_then(|at| image.events.get(at))
+        };
+        let all = 1..=u64::try_from(image.events.len()).expect("few");
+        let newest = all.clone().rev().find(|seq| is_as_journaled(*seq));
+        for seq in all {
+            let Some((seen, _)) = pump.event(seq) else {
+                continue;
+            };
+            // A slot behind the newest whole one looks as if power had gone while it was written:
+            // nobody was shown its tick then, and the next start uses its seq.
+            let torn = newest.is_none_or(|newest| seq > newest);
+            let of_a_later_start = seen.head().expect("whole").boot > 1;
+            assert!(
+                is_as_journaled(seq) || torn && of_a_later_start,
+                "seq {seq} is another event: {seen:?}"
+            );
         }
         let before = pump.last_seq();
         press(&mut pump, 1_000 + boot, Key::Digit5);
@@ -130,6 +144,7 @@ pub(crate) fn body(input: &[u8]) {
         assert!(pump.infusing().is_none(), "infuses though nobody said so");
         board = pump.into_board();
     }
+    true
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {

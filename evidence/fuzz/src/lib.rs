@@ -22,8 +22,9 @@ mod record_file;
 pub struct Target {
     /// Its name, and its folder in `fuzz/corpus`.
     pub name: &'static str,
-    /// What it does with any bytes.
-    pub body: fn(&[u8]),
+    /// What it does with any bytes. Says whether it took them: any of them, where they are many
+    /// pieces.
+    pub body: fn(&[u8]) -> bool,
     /// Inputs that are worth a change.
     pub seeds: fn() -> Vec<Vec<u8>>,
     /// Mutations of a test run: what takes about two seconds without optimization.

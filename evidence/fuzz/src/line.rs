@@ -277,12 +277,14 @@ fn cut(bytes: Option<&mut Vec<u8>>, arg: u8) {
     }
 }
 
-pub(crate) fn body(input: &[u8]) {
+/// Says whether any event arrived while anything could happen.
+pub(crate) fn body(input: &[u8]) -> bool {
     let mut world = World::new();
     for op in input.chunks_exact(2).take(1_024) {
         world.act(op[0], op[1]);
         world.check();
     }
+    let arrived = world.through() > 0;
     world.journaled = EVENTS;
     world.sender.note_journaled(EVENTS);
     for _ in 0..ROUNDS {
@@ -309,6 +311,7 @@ pub(crate) fn body(input: &[u8]) {
         world.through(),
         world.sender.acked()
     );
+    arrived
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {

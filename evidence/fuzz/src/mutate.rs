@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// No input grows beyond this.
-const MOST: usize = 4_096;
+const MOST: usize = 65_536;
 const WORTHWHILE: [u64; 8] = [
     0,
     1,

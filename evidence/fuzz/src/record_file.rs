@@ -27,10 +27,10 @@ fn golden() -> &'static Golden {
 
 /// An even first byte: the rest is the file. Odd: five bytes a change of a good record, or where it
 /// is cut.
-pub(crate) fn body(input: &[u8]) {
+pub(crate) fn body(input: &[u8]) -> bool {
     let golden = golden();
     let Some((first, rest)) = input.split_first() else {
-        return;
+        return false;
     };
     let bytes = if first % 2 == 0 {
         rest.to_vec()
@@ -51,7 +51,7 @@ pub(crate) fn body(input: &[u8]) {
     let path = folder.path().join("any.thecal");
     std::fs::write(&path, &bytes).expect("a file");
     let Ok(record) = Record::open_read_only(&path) else {
-        return;
+        return false;
     };
     let mut rows = Vec::new();
     let read = record.for_each_event(|stored| {
@@ -60,7 +60,7 @@ pub(crate) fn body(input: &[u8]) {
     });
     drop(record);
     let Ok(report) = verify(&path, &Options::default()) else {
-        return;
+        return false;
     };
     assert!(!report.line(&path).is_empty());
     if report.evidence == Evidence::Complete {
@@ -74,6 +74,7 @@ pub(crate) fn body(input: &[u8]) {
             "verified as complete, and holds other events"
         );
     }
+    report.evidence != Evidence::Altered
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 const SEED: u64 = 20_261_127;
 
-fn corpus(name: &str) -> Vec<Vec<u8>> {
+/// Name and bytes of each.
+fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../fuzz/corpus")
         .join(name);
@@ -16,15 +17,30 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
-    files.iter().map(|f| std::fs::read(f).unwrap()).collect()
+    let named = |file: &PathBuf| {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        (name, std::fs::read(file).unwrap())
+    };
+    files.iter().map(named).collect()
 }
 
-/// What fails is written where it can be run again, with its seed and number.
+/// A file of the corpus that is called `good-…` must be taken, one called `bad-…` not. Of what
+/// fails otherwise seed and number are told.
 fn run(target: &Target) {
     let mut pool = (target.seeds)();
-    pool.extend(corpus(target.name));
-    for input in &pool {
-        (target.body)(input);
+    let (mut good, mut bad) = (0, 0);
+    for (name, input) in corpus(target.name) {
+        let taken = (target.body)(&input);
+        let is_named = |word: &str| name.starts_with(word);
+        good += u32::from(taken && is_named("good-"));
+        bad += u32::from(!taken && is_named("bad-"));
+        let said = if taken { "bad-" } else { "good-" };
+        assert!(!is_named(said), "fuzz/corpus/{}/{name}", target.name);
+        pool.push(input);
+    }
+    assert!(good > 0 && bad > 0, "{good} good inputs and {bad} bad ones");
+    for input in (target.seeds)() {
+        (target.body)(&input);
     }
     let mut mutator = Mutator::new(SEED);
     println!(
