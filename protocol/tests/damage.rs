@@ -54,3 +54,28 @@ fn the_second_reader_agrees_with_ours_on_damaged_frames() {
         }
     }
 }
+
+#[test]
+fn what_the_second_reader_knows_of_the_good_frame_changes_no_answer() {
+    let reader = SecondReader::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(12);
+    let mut taken = 0;
+    for shape in shapes() {
+        let good = reader.read(&shape.bytes);
+        for _ in 0..1_000 {
+            let from = rng.random_range(0..shape.bytes.len());
+            let to = (from + 3).min(shape.bytes.len());
+            let mut bytes = shape.bytes.clone();
+            for byte in &mut bytes[from..to] {
+                // Often the same byte, sometimes a zero.
+                *byte &= [0, 0xff, 0xff, 0xff, rng.random()][rng.random_range(0..5)];
+            }
+            let quick = reader.takes_damaged(&good, &bytes, from, to);
+            assert_eq!(quick, reader.takes(&bytes), "{bytes:02x?}");
+            taken += u32::from(quick);
+        }
+        // All of it changed, into itself.
+        assert!(reader.takes_damaged(&good, &shape.bytes, 0, shape.bytes.len()));
+    }
+    assert!(taken > 1_000, "{taken}");
+}

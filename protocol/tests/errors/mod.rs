@@ -16,7 +16,7 @@ use protocol::message::{
 pub(crate) const BURST_BITS: u32 = 16;
 /// Our own decoder sees each frame that the second reader takes, and one in so many of the others:
 /// it is slow where tests are not optimized.
-const OURS_ONE_IN: u64 = 61;
+const OURS_ONE_IN: u64 = 499;
 
 /// A frame as it is on the line, without its closing zero.
 #[derive(Clone, Debug)]
@@ -112,55 +112,139 @@ pub(crate) fn anything_taken(bytes: &[u8]) -> bool {
 /// than ours does: it looks at the checksum and at nothing else.
 pub(crate) struct SecondReader {
     table: [u32; 256],
+    /// What is left of any bytes with their checksum behind them.
+    residue: u32,
     tried: u64,
+}
+
+/// What it knows within a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Within {
+    crc: u32,
+    plain: u32,
+    /// Bytes up to the next code.
+    run: u8,
+    begun: bool,
+}
+
+impl Within {
+    const START: Self = Self {
+        crc: u32::MAX,
+        plain: 0,
+        run: 0,
+        begun: false,
+    };
 }
 
 impl SecondReader {
     pub(crate) fn new() -> Self {
-        Self {
-            table: core::array::from_fn(|byte| {
-                (0..8).fold(u32::try_from(byte).expect("a byte"), |crc, _| {
-                    (crc >> 1) ^ (0x82f6_3b78 * (crc & 1))
-                })
-            }),
+        let table = core::array::from_fn(|byte| {
+            (0..8).fold(u32::try_from(byte).expect("a byte"), |crc, _| {
+                (crc >> 1) ^ (0x82f6_3b78 * (crc & 1))
+            })
+        });
+        let mut reader = Self {
+            table,
+            residue: 0,
             tried: 0,
-        }
+        };
+        // The checksum of nothing is zero.
+        let nothing = (0..4).fold(Within::START, |now, _| reader.plain(now, 0));
+        reader.residue = nothing.crc;
+        reader
     }
 
-    /// Whether the checksum of this piece holds.
-    #[expect(clippy::indexing_slicing, reason = "a frame has fewer than 256 bytes")]
-    pub(crate) fn takes(&self, piece: &[u8]) -> bool {
-        let mut plain = [0u8; 256];
-        let mut len = 0;
-        let mut rest = piece;
-        while let Some((code, after)) = rest.split_first() {
-            let run = usize::from(*code).saturating_sub(1);
-            let (Some(data), true) = (after.get(..run), *code != 0) else {
-                return false;
-            };
-            plain[len..len + run].copy_from_slice(data);
-            len += run;
-            rest = &after[run..];
-            if !rest.is_empty() {
-                plain[len] = 0;
-                len += 1;
+    #[expect(clippy::indexing_slicing, reason = "one of 256")]
+    fn plain(&self, mut now: Within, byte: u8) -> Within {
+        let [low, ..] = now.crc.to_le_bytes();
+        now.crc = (now.crc >> 8) ^ self.table[usize::from(low ^ byte)];
+        now.plain += 1;
+        now
+    }
+
+    /// The next byte, which is not zero.
+    fn next(&self, mut now: Within, byte: u8) -> Within {
+        if now.run > 0 {
+            now.run -= 1;
+            return self.plain(now, byte);
+        }
+        if now.begun {
+            now = self.plain(now, 0);
+        }
+        now.begun = true;
+        now.run = byte - 1;
+        now
+    }
+
+    /// Whether the piece may end here.
+    fn holds(&self, now: Within) -> bool {
+        now.run == 0 && now.plain >= 4 && now.crc == self.residue
+    }
+
+    /// Whether the checksum of any piece of the rest holds.
+    fn takes_after(&self, mut now: Within, rest: &[u8]) -> bool {
+        for byte in rest {
+            if *byte != 0 {
+                now = self.next(now, *byte);
+            } else if self.holds(now) {
+                return true;
+            } else {
+                now = Within::START;
             }
         }
-        let Some((plain, seen)) = plain[..len].split_last_chunk::<4>() else {
-            return false;
-        };
-        let crc = plain.iter().fold(u32::MAX, |crc, byte| {
-            (crc >> 8) ^ self.table[usize::from(crc.to_le_bytes()[0] ^ byte)]
-        });
-        crc ^ u32::MAX == u32::from_le_bytes(*seen)
+        self.holds(now)
     }
 
-    /// Tries damaged bytes; true where they are taken.
-    fn try_bytes(&mut self, bytes: &[u8]) -> bool {
+    /// Whether the checksum of any piece of these bytes holds.
+    pub(crate) fn takes(&self, bytes: &[u8]) -> bool {
+        self.takes_after(Within::START, bytes)
+    }
+
+    /// What it knows of a frame before each byte and at its end.
+    pub(crate) fn read(&self, bytes: &[u8]) -> Vec<Within> {
+        let mut known = vec![Within::START];
+        let mut now = Within::START;
+        for byte in bytes {
+            now = self.next(now, *byte);
+            known.push(now);
+        }
+        known
+    }
+
+    /// Whether it takes a good frame that is damaged from one byte to before another. `good` is what
+    /// it read of the undamaged one.
+    pub(crate) fn takes_damaged(
+        &self,
+        good: &[Within],
+        bytes: &[u8],
+        from: usize,
+        to: usize,
+    ) -> bool {
+        let (Some(before), Some(after)) = (good.get(from), good.get(to)) else {
+            return self.takes(bytes);
+        };
+        let mut now = *before;
+        for byte in bytes.get(from..to).unwrap_or_default() {
+            if *byte == 0 {
+                return self.takes_after(*before, bytes.get(from..).unwrap_or_default());
+            }
+            now = self.next(now, *byte);
+        }
+        // From the same place on the same bytes follow, and each makes of two registers that differ
+        // two that differ: only the register of the good frame ends as that one does.
+        if (Within {
+            crc: after.crc,
+            ..now
+        }) == *after
+        {
+            return now.crc == after.crc;
+        }
+        self.takes_after(now, bytes.get(to..).unwrap_or_default())
+    }
+
+    /// Whether damaged bytes are taken, of which this one says so. Ours is asked of one in so many.
+    fn and_ours(&mut self, taken: bool, bytes: &[u8]) -> bool {
         self.tried += 1;
-        let taken = bytes
-            .split(|byte| *byte == 0)
-            .any(|piece| self.takes(piece));
         (taken || self.tried.is_multiple_of(OURS_ONE_IN)) && anything_taken(bytes)
     }
 }
@@ -182,13 +266,13 @@ pub(crate) fn one_and_two_bits(shape: &Shape) -> Tried {
     for first in 0..bits {
         bad[first / 8] ^= 1 << (first % 8);
         tried.errors += 1;
-        if reader.try_bytes(&bad) {
+        if reader.and_ours(reader.takes(&bad), &bad) {
             tried.taken.push(format!("{}: bit {first}", shape.name));
         }
         for second in first + 1..bits {
             bad[second / 8] ^= 1 << (second % 8);
             tried.errors += 1;
-            if reader.try_bytes(&bad) {
+            if reader.and_ours(reader.takes(&bad), &bad) {
                 let what = format!("{}: bits {first} and {second}", shape.name);
                 tried.taken.push(what);
             }
@@ -207,8 +291,10 @@ pub(crate) fn bursts(shape: &Shape) -> Tried {
     let mut bad = shape.bytes.clone();
     let bits = bad.len() * 8;
     let long = usize::try_from(BURST_BITS).expect("small");
+    let good = reader.read(&bad);
     for first in 0..bits {
         let (byte, shift) = (first / 8, first % 8);
+        let end = (byte + 3).min(bad.len());
         for rest in 0..1u32 << (BURST_BITS - 1) {
             let burst = rest << 1 | 1;
             if first + long > bits && burst >> (bits - first) != 0 {
@@ -222,7 +308,8 @@ pub(crate) fn bursts(shape: &Shape) -> Tried {
             };
             flip(&mut bad);
             tried.errors += 1;
-            if reader.try_bytes(&bad) {
+            let taken = reader.takes_damaged(&good, &bad, byte, end);
+            if reader.and_ours(taken, &bad) {
                 let what = format!("{}: burst {burst:#x} at bit {first}", shape.name);
                 tried.taken.push(what);
             }
