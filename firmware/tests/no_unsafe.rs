@@ -56,6 +56,40 @@ fn no_file_but_those_of_a_board_is_unsafe() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
+/// The folders of the workspace's crates, its root among them.
+fn crates(root: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let members = text.lines().find(|l| l.starts_with("members = ")).unwrap();
+    let members = members.split('"').skip(1).step_by(2);
+    let mut all: Vec<PathBuf> = members.map(|member| root.join(member)).collect();
+    all.push(root.to_path_buf());
+    all
+}
+
+#[test]
+fn every_crate_forbids_it_where_it_begins_and_takes_the_lints_of_the_workspace() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let all = crates(&root);
+    assert!(all.len() > 11, "{} crates", all.len());
+    for folder in all {
+        let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        let place = folder.display();
+        assert!(manifest.contains("[lints]\nworkspace = true"), "{place}");
+        let mut begins = Vec::from(["src/lib.rs", "src/main.rs"].map(|name| folder.join(name)));
+        begins.retain(|path| path.exists());
+        let bin = folder.join("src/bin");
+        if bin.exists() && !folder.ends_with("firmware") {
+            rust_files(&bin, &mut begins);
+        }
+        assert!(!begins.is_empty(), "{place}");
+        for path in begins {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let forbids = text.contains("\n#![forbid(unsafe_code)]\n");
+            assert!(forbids, "{}", path.display());
+        }
+    }
+}
+
 #[test]
 fn the_word_is_found_in_code_and_not_in_words_about_it() {
     let word = ["un", "safe"].concat();

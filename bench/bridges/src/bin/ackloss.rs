@@ -3,6 +3,7 @@
 //! Publishes numbered messages at `QoS` 1 through any MQTT 5 broker, breaks the path on the way,
 //! and counts which of those that the broker acknowledged a subscriber with a kept session never
 //! gets, gets twice, or gets in another order. `docs/bridges.md` has results.
+#![forbid(unsafe_code)]
 
 use anyhow::{Context, bail, ensure};
 use bridges::process::{Part, free_port, wait_listening};

@@ -1,6 +1,7 @@
 //! Three ways from one serial line to an MQTT broker, side by side, while things break: our gateway
 //! with its recorder, pyserial with paho-mqtt, Node-RED with its serial node. Prints the table of
 //! `docs/bridges.md`. `run.sh` beside it installs the other two and calls this.
+#![forbid(unsafe_code)]
 
 use anyhow::{Context, bail, ensure};
 use bridges::process::{
