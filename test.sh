@@ -63,6 +63,14 @@ step "evidence: whole trials in virtual time"
 cargo run --locked -p evidence -- simulate --seed 1 --hours 6000
 step "evidence: the model, its planted bugs, and the engines held against it"
 cargo run --locked -p evidence -- model
+step "evidence: golden records, altered, before two verifiers"
+cargo run --locked -p evidence -- tamper
+step "evidence: errors of the line"
+cargo run --locked -p evidence -- line-errors
+step "evidence: fuzz"
+cargo run --locked -p evidence -- fuzz
+step "the decoder of the line cannot panic, or it would not link"
+evidence/panic-free/check.sh
 step "evidence: the page of sums"
 cargo run --locked -q -p evidence -- sum --check
 
