@@ -71,6 +71,10 @@ step "evidence: fuzz"
 cargo run --locked -p evidence -- fuzz
 step "the decoder of the line cannot panic, or it would not link"
 evidence/panic-free/check.sh
+step "evidence: real processes killed, stopped and unplugged, the pump's image among them"
+cargo run --locked -p evidence -- kill --pump qemu --cycles 12 --trials 2
+step "evidence: a gateway without its port"
+cargo run --locked -p evidence -- unplug --days 1 --window-s 5
 step "evidence: the page of sums"
 cargo run --locked -q -p evidence -- sum --check
 

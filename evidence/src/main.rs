@@ -14,11 +14,13 @@ mod faults;
 mod fuzz;
 #[path = "../../record/tests/golden/mod.rs"]
 mod golden;
+mod kill;
 mod ledger;
 mod line_errors;
 mod model;
 mod planted;
 mod powercut;
+mod product;
 mod promise;
 #[path = "../../gateway/tests/common/mod.rs"]
 #[expect(
@@ -56,6 +58,10 @@ enum Command {
     Model(model::ModelArgs),
     /// Put known bugs into a copy of the tree and demand that each is found by its finder.
     Planted(planted::PlantedArgs),
+    /// Kill, stop and unplug real processes while scores are typed; hold the record against keys and ticks.
+    Kill(kill::KillArgs),
+    /// Measure a gateway without its port, and the time until a backlog has arrived.
+    Unplug(kill::UnplugArgs),
     /// Make disk images of what a power cut may leave, recover them, hold them against what was acknowledged.
     Powercut(powercut::PowercutArgs),
     /// Let the n-th system call of gateway, recorder and their writers fail, for n = 1 until none is left.
@@ -92,6 +98,8 @@ fn main() -> ExitCode {
         Command::Sum(args) => ledger::sum(&args.repository, args.check),
         Command::Model(args) => model::run(&args),
         Command::Planted(args) => planted::run(&args),
+        Command::Kill(args) => kill::run(&args),
+        Command::Unplug(args) => kill::unplug(&args),
         Command::Powercut(args) => powercut::run(&args),
         Command::Syscalls(args) => syscalls::run(&args),
         Command::Tamper(args) => tamper::run(&args),
