@@ -9,7 +9,9 @@
 
 use protocol::event::{self, Body, Head, Raw};
 use protocol::frame::{self, Deframer, Piece};
+use protocol::link::{Receiver, Sender, Taken};
 use protocol::message::{FromPump, ToPump};
+use protocol::time::Uptime;
 use std::io::Read;
 
 /// Bytes of the line, cut at its zeros.
@@ -42,6 +44,18 @@ fn body(raw: &Raw) -> Result<(Head, Body), event::Error> {
     event::decode(raw)
 }
 
+/// What a gateway's end of the line makes of a message.
+#[cfg_attr(feature = "prove", no_panic::no_panic)]
+fn gateway_hears(receiver: &mut Receiver, now: Uptime, message: FromPump) -> Taken {
+    receiver.handle_message(now, message)
+}
+
+/// What a pump's end of the line makes of a message, acknowledgements among them.
+#[cfg_attr(feature = "prove", no_panic::no_panic)]
+fn pump_hears(sender: &mut Sender, now: Uptime, tick_ms: u64, message: &ToPump) {
+    sender.handle_message(now, tick_ms, message);
+}
+
 #[cfg(feature = "planted")]
 #[no_panic::no_panic]
 #[expect(clippy::indexing_slicing, reason = "it is there to be found")]
@@ -53,6 +67,8 @@ fn main() -> std::io::Result<()> {
     let mut line = Vec::new();
     std::io::stdin().read_to_end(&mut line)?;
     let mut deframer = Deframer::default();
+    let mut receiver = Receiver::new(Uptime::ZERO, 0, false);
+    let mut sender = Sender::new(Uptime::ZERO, 0);
     let (mut messages, mut events, mut refused) = (0_u64, 0_u64, 0_u64);
     for byte in line {
         let Some(piece) = push(&mut deframer, byte) else {
@@ -64,18 +80,25 @@ fn main() -> std::io::Result<()> {
         };
         #[cfg(feature = "planted")]
         println!("{}", planted(piece));
+        // Time passes with the number of what was heard.
+        let now = Uptime::from_millis(messages + events);
         match (from_pump(piece), to_pump(piece)) {
-            (Ok(FromPump::Event { raw, .. }), _) => {
-                let decoded = parse(raw.as_bytes()).and_then(|(raw, _)| body(&raw));
-                println!("{decoded:?}");
-                events += 1;
-            }
             (Ok(message), _) => {
-                println!("{message:?}");
-                messages += 1;
+                if let FromPump::Event { raw, .. } = &message {
+                    let decoded = parse(raw.as_bytes()).and_then(|(raw, _)| body(&raw));
+                    println!("{decoded:?}");
+                    events += 1;
+                } else {
+                    println!("{message:?}");
+                    messages += 1;
+                }
+                if let Taken::Hello(_) = gateway_hears(&mut receiver, now, message) {
+                    receiver.bind(0, false);
+                }
             }
             (_, Ok(message)) => {
                 println!("{message:?}");
+                pump_hears(&mut sender, now, now.as_millis(), &message);
                 messages += 1;
             }
             (Err(why), Err(_)) => {
@@ -84,6 +107,10 @@ fn main() -> std::io::Result<()> {
             }
         }
     }
-    println!("{events} events, {messages} other messages, {refused} refused");
+    println!(
+        "{events} events, {messages} other messages, {refused} refused; heard through {}, acknowledged through {}",
+        receiver.announced(),
+        sender.acked()
+    );
     Ok(())
 }

@@ -185,7 +185,7 @@ impl Receiver {
         self.state = State::Up { last: now };
         match message {
             FromPump::Event { .. } if !self.greeted => {
-                self.unbound += 1;
+                self.unbound = self.unbound.saturating_add(1);
                 Taken::Nothing
             }
             FromPump::Event { raw, head, tag } => self.take(raw, head, tag),
@@ -199,7 +199,7 @@ impl Receiver {
             FromPump::TimeReply(reply) => Taken::TimeReply(reply),
             FromPump::ManifestPart(part) => Taken::ManifestPart(part),
             FromPump::Unknown(_) => {
-                self.unknown += 1;
+                self.unknown = self.unknown.saturating_add(1);
                 Taken::Nothing
             }
         }
@@ -216,7 +216,7 @@ impl Receiver {
 
     fn take(&mut self, raw: Raw, head: Head, tag: Tag) -> Taken {
         if head.seq <= self.accepted {
-            self.repeats += 1;
+            self.repeats = self.repeats.saturating_add(1);
             self.ack_due = true;
             return Taken::Repeat { raw, head, tag };
         }
@@ -237,7 +237,7 @@ impl Receiver {
             return Taken::Lost { from_seq, to_seq };
         }
         if head.seq - 1 > self.accepted && lost.is_none() {
-            self.gaps += 1;
+            self.gaps = self.gaps.saturating_add(1);
             self.resume_due = true;
             return Taken::Nothing;
         }
