@@ -10,10 +10,10 @@ use protocol::event::{
     Reservoir, ReservoirChange, StopReason, TrialClosed,
 };
 use protocol::units::{Concentration, FlowRate, Volume};
-use serde::{Deserialize, Serialize};
+use protocol::wire_enum;
 
 /// An act at the keypad, behind the clinician's code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// Begin to infuse: the program, or a line's filling or flushing at the prime rate.
     Start {
@@ -55,8 +55,19 @@ pub enum Act {
     Close(CloseReason),
 }
 
+wire_enum!(Act {
+    0 Start { purpose, until },
+    1 Stop,
+    2 ChangeRate(rate),
+    3 ChangeProgram { program, bolus, lockout_ms },
+    4 ChangeReservoir { volume, concentration },
+    5 SetClock { utc_ms, offset_min },
+    6 ReleaseLatch,
+    7 Close(reason),
+});
+
 /// Why an act was not done. Nothing changed then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// The trial is closed.
     Closed,
@@ -75,6 +86,17 @@ pub enum Refused {
     /// The journal cannot be written.
     Storage,
 }
+
+wire_enum!(Refused {
+    0 Closed,
+    1 Infusing,
+    2 NotInfusing,
+    3 Condition(code),
+    4 ClockNotSet,
+    5 OverLimit,
+    6 Value,
+    7 Storage,
+});
 
 impl core::fmt::Display for Refused {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

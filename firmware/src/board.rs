@@ -3,19 +3,21 @@
 //! Time is not part of it: whoever calls the program says what time it is.
 
 use core::fmt;
-use serde::{Deserialize, Serialize};
+use protocol::{wire_enum, wire_struct};
 
 /// Bytes of the smallest part of the memory that can be erased.
 pub const SECTOR: u32 = 4_096;
 
 /// Why the memory did not do as told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NvError {
     /// Outside the memory.
     Range,
     /// The memory did not answer, or did not keep what was written.
     Failed,
 }
+
+wire_enum!(NvError { 0 Range, 1 Failed });
 
 impl fmt::Display for NvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,7 +29,7 @@ impl fmt::Display for NvError {
 }
 
 /// What the sensors say at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sensors {
     /// Pressure after the pump, millibar above ambient. None where there is no reading.
     pub pressure_mbar: Option<u32>,
@@ -44,6 +46,16 @@ pub struct Sensors {
     /// Minutes left at the present load.
     pub battery_minutes: u32,
 }
+
+wire_struct!(Sensors {
+    pressure_mbar,
+    upstream_blocked,
+    measured_reservoir_nl,
+    air,
+    door_open,
+    battery_percent,
+    battery_minutes,
+});
 
 impl Default for Sensors {
     /// All is well, nothing is measured.

@@ -5,10 +5,10 @@ use crate::texts::{Language, Message, Text};
 use heapless::Vec;
 use protocol::event::{AlarmCode, Condition, Priority, Purpose};
 use protocol::units::FlowRate;
-use serde::{Deserialize, Serialize};
+use protocol::wire::{Reader, Wire, Writer};
 
 /// The face.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Face {
     /// Of its texts.
     pub language: Language,
@@ -36,6 +36,75 @@ pub struct Face {
     pub monitored: bool,
     /// The trial is closed.
     pub closed: bool,
+}
+
+impl Wire for Face {
+    fn put(&self, to: &mut Writer<'_>) {
+        let Self {
+            language,
+            asking,
+            typed,
+            condition,
+            correcting,
+            saved,
+            infusing,
+            giving_bolus,
+            lockout_left_ms,
+            alarms,
+            message,
+            monitored,
+            closed,
+        } = self;
+        language.put(to);
+        asking.put(to);
+        typed.put(to);
+        condition.put(to);
+        correcting.put(to);
+        saved.put(to);
+        to.byte(u8::from(infusing.is_some()));
+        if let Some((purpose, rate)) = infusing {
+            purpose.put(to);
+            rate.put(to);
+        }
+        giving_bolus.put(to);
+        lockout_left_ms.put(to);
+        to.varint(u64::try_from(alarms.len()).unwrap_or(u64::MAX));
+        for (code, priority) in alarms {
+            code.put(to);
+            priority.put(to);
+        }
+        message.put(to);
+        monitored.put(to);
+        closed.put(to);
+    }
+
+    fn take(from: &mut Reader<'_>) -> Self {
+        Self {
+            language: Wire::take(from),
+            asking: Wire::take(from),
+            typed: Wire::take(from),
+            condition: Wire::take(from),
+            correcting: Wire::take(from),
+            saved: Wire::take(from),
+            infusing: from.flag().then(|| (Wire::take(from), Wire::take(from))),
+            giving_bolus: Wire::take(from),
+            lockout_left_ms: Wire::take(from),
+            alarms: {
+                let mut alarms = Vec::new();
+                for _ in 0..from.varint(u64::MAX) {
+                    let alarm = (Wire::take(from), Wire::take(from));
+                    if alarms.push(alarm).is_err() {
+                        from.fail();
+                        break;
+                    }
+                }
+                alarms
+            },
+            message: Wire::take(from),
+            monitored: Wire::take(from),
+            closed: Wire::take(from),
+        }
+    }
 }
 
 impl Face {

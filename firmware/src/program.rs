@@ -4,7 +4,7 @@
 //! needs no clock.
 
 use protocol::units::{FlowRate, Volume};
-use serde::{Deserialize, Serialize};
+use protocol::wire_struct;
 
 /// Most parts of a day.
 pub const PARTS_MAX: usize = 8;
@@ -14,7 +14,7 @@ const DAY_MS: u64 = 86_400_000;
 const MINUTE_MS: u64 = 60_000;
 
 /// From here on, this rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DayPart {
     /// Minutes after local midnight.
     pub from_min: u16,
@@ -22,12 +22,16 @@ pub struct DayPart {
     pub rate: FlowRate,
 }
 
+wire_struct!(DayPart { from_min, rate });
+
 /// Rates by part of the day; the last part goes on over midnight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Program {
     parts: [DayPart; PARTS_MAX],
     count: u8,
 }
+
+wire_struct!(Program { parts, count });
 
 /// Why parts are not a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

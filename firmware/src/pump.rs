@@ -35,7 +35,7 @@ use protocol::event::{
 use protocol::hex::Tag;
 use protocol::message::Hello;
 use protocol::units::{FlowRate, HOUR_MS, Volume};
-use serde::{Deserialize, Serialize};
+use protocol::wire_enum;
 
 /// Version of this program.
 pub const VERSION: [u8; 3] = [0, 1, 0];
@@ -51,7 +51,7 @@ const _: () = assert!(
 );
 
 /// What comes from a person or a sensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A key's line changed.
     Key {
@@ -67,6 +67,13 @@ pub enum Input {
     /// A clinician's act at the pump.
     Act(Act),
 }
+
+wire_enum!(Input {
+    0 Key { key, pressed },
+    1 Sensors,
+    2 PowerFailing,
+    3 Act(act),
+});
 
 /// What was last said of the counters.
 #[derive(Clone, Copy, Debug)]

@@ -6,8 +6,9 @@
 //! tell the motor or ask what the sensors say. So both go in step, and a trial on an image is as
 //! repeatable as one in a library.
 //!
-//! A frame is `COBS(postcard | crc32c u32le) 0x00`. Both ends are built from this file, and
-//! `tests/rig.rs` keeps the bytes of one example of each message.
+//! A frame is `COBS(message | crc32c u32le) 0x00`, the message in the form of [`protocol::wire`].
+//! Both ends are built from this file, and `tests/rig.rs` keeps the bytes of one example of each
+//! message.
 
 use crate::board::Sensors;
 use crate::face::Face;
@@ -15,8 +16,8 @@ use crate::memory::crc32c;
 use crate::pump::{Input, StartError};
 use protocol::event::{BootReason, RAW_MAX};
 use protocol::hex::Tag;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use protocol::wire::{self, Reader, Wire, Writer};
+use protocol::{wire_enum, wire_struct};
 
 /// The most bytes before COBS, the checksum included.
 pub const PLAIN_MAX: usize = 240;
@@ -31,7 +32,7 @@ const _: () = assert!(
 );
 
 /// What the board's sensors say at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Encoder counts since power came.
     pub encoder: u64,
@@ -43,9 +44,16 @@ pub struct Seen {
     pub own_clock_utc_ms: Option<u64>,
 }
 
+wire_struct!(Seen {
+    encoder,
+    sensors,
+    keys_down,
+    own_clock_utc_ms
+});
+
 /// A request of the rig, or its answer to [`ToRig::Look`]. `seen` spares that question; where it is
 /// missing the pump asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromRig {
     /// Start on the memory. Answered by [`ToRig::Done`] or [`ToRig::NotStarted`].
     Start {
@@ -93,8 +101,19 @@ pub enum FromRig {
     Seen(Seen),
 }
 
+wire_enum!(FromRig {
+    0 Start { reason, tick_ms, seen },
+    1 Wake { tick_ms, seen },
+    2 Input { tick_ms, input, seen },
+    3 Time { tick_ms },
+    4 Event { seq },
+    5 Face { tick_ms },
+    6 Health,
+    7 Seen(seen),
+});
+
 /// An answer of the pump, or what it needs on the way to one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToRig {
     /// Powered, and waits for [`FromRig::Start`].
     Ready {
@@ -127,14 +146,29 @@ pub enum ToRig {
     Look,
 }
 
+wire_enum!(ToRig {
+    0 Ready { reset },
+    1 NotStarted(why),
+    2 Done(done),
+    3 Line(state),
+    4 Event(kept),
+    5 Face(face),
+    6 Health(health),
+    7 Motor { microsteps },
+    8 OwnClock { utc_ms },
+    9 Look,
+});
+
 /// Why an image does not start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotStarted {
     /// Nobody gave it a key, a manifest and limits.
     NotProvisioned,
     /// The memory.
     Memory(StartError),
 }
+
+wire_enum!(NotStarted { 0 NotProvisioned, 1 Memory(error) });
 
 impl core::fmt::Display for NotStarted {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -146,7 +180,7 @@ impl core::fmt::Display for NotStarted {
 }
 
 /// How the pump stands after what was due.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// When it wants to be woken.
     pub next_wake_ms: u64,
@@ -160,8 +194,16 @@ pub struct Done {
     pub refused: Option<crate::acts::Refused>,
 }
 
+wire_struct!(Done {
+    next_wake_ms,
+    last_seq,
+    boot,
+    closed,
+    refused
+});
+
 /// How the line stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LineState {
     /// Acknowledged through, as the pump heard it.
     pub acked_seq: u64,
@@ -169,8 +211,13 @@ pub struct LineState {
     pub monitored: bool,
 }
 
+wire_struct!(LineState {
+    acked_seq,
+    monitored
+});
+
 /// An event of the journal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// Its bytes.
     pub raw: heapless::Vec<u8, RAW_MAX>,
@@ -178,8 +225,26 @@ pub struct Kept {
     pub tag: Tag,
 }
 
+impl Wire for Kept {
+    fn put(&self, to: &mut Writer<'_>) {
+        to.counted(&self.raw);
+        self.tag.put(to);
+    }
+
+    fn take(from: &mut Reader<'_>) -> Self {
+        let raw = heapless::Vec::from_slice(from.counted()).unwrap_or_else(|_| {
+            from.fail();
+            heapless::Vec::new()
+        });
+        Self {
+            raw,
+            tag: Wire::take(from),
+        }
+    }
+}
+
 /// How an image fares.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// The most bytes of stack that were in use since the start.
     pub stack_high_water: u32,
@@ -190,6 +255,13 @@ pub struct Health {
     /// Frames of the rig that were damaged or none.
     pub rig_bad_frames: u32,
 }
+
+wire_struct!(Health {
+    stack_high_water,
+    line_dropped,
+    line_bad_frames,
+    rig_bad_frames
+});
 
 /// A frame's bytes, its closing zero included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,10 +278,10 @@ impl Frame {
 }
 
 /// The frame of a message; none where it does not fit, which no message of this file does.
-pub fn encode<T: Serialize>(message: &T) -> Option<Frame> {
+pub fn encode<T: Wire>(message: &T) -> Option<Frame> {
     let mut plain = [0; PLAIN_MAX];
     let room = plain.get_mut(..PLAIN_MAX - CRC_LEN)?;
-    let len = postcard::to_slice(message, room).ok()?.len();
+    let len = wire::encode(message, room)?;
     let sum = crc32c(0, plain.get(..len)?);
     plain
         .get_mut(len..len + CRC_LEN)?
@@ -224,7 +296,7 @@ pub fn encode<T: Serialize>(message: &T) -> Option<Frame> {
 }
 
 /// The message between two zeros; none where it is damaged or of another kind.
-pub fn decode<T: DeserializeOwned>(between_zeros: &[u8]) -> Option<T> {
+pub fn decode<T: Wire>(between_zeros: &[u8]) -> Option<T> {
     let mut plain = [0; FRAME_MAX];
     if between_zeros.len() >= FRAME_MAX {
         return None;
@@ -234,10 +306,7 @@ pub fn decode<T: DeserializeOwned>(between_zeros: &[u8]) -> Option<T> {
     if crc32c(0, body) != u32::from_le_bytes(*sum) {
         return None;
     }
-    match postcard::take_from_bytes(body) {
-        Ok((message, [])) => Some(message),
-        Ok(_) | Err(_) => None,
-    }
+    wire::decode(body)
 }
 
 /// Cuts a stream of bytes at its zeros and decodes what lies between.
@@ -261,7 +330,7 @@ impl Default for Deframer {
 
 impl Deframer {
     /// Takes one byte; gives the message that it closed.
-    pub fn push<T: DeserializeOwned>(&mut self, byte: u8) -> Option<T> {
+    pub fn push<T: Wire>(&mut self, byte: u8) -> Option<T> {
         if byte != 0 {
             if let Some(room) = self.buffer.get_mut(self.len) {
                 *room = byte;

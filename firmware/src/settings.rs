@@ -9,10 +9,11 @@ use crate::memory::{RECORD_MAX, SETTINGS_SECTORS, Salt, read_record, write_recor
 use crate::program::Program;
 use crate::provision::Provision;
 use protocol::units::{Concentration, Volume};
-use serde::{Deserialize, Serialize};
+use protocol::wire::{Reader, Wire, Writer};
+use protocol::wire_struct;
 
 /// The settings now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// Rates by day-part.
     pub program: Program,
@@ -31,6 +32,17 @@ pub struct Settings {
     /// Minutes east of UTC.
     pub offset_min: i16,
 }
+
+wire_struct!(Settings {
+    program,
+    bolus,
+    lockout_ms,
+    concentration,
+    revision,
+    reservoir,
+    delivered_at_change,
+    offset_min,
+});
 
 impl Settings {
     /// As provisioned.
@@ -74,15 +86,16 @@ impl SettingsStore {
             let Some(record) = read_record(board, sector, salt)? else {
                 continue;
             };
-            let read = postcard::from_bytes::<(u64, Settings)>(record.bytes());
-            match read {
-                Ok((seq, settings)) if seq <= last_seq => {
+            let mut from = Reader::new(record.bytes());
+            let (seq, settings) = (u64::take(&mut from), Settings::take(&mut from));
+            match from.rest() {
+                Some(_) if seq <= last_seq => {
                     if best.is_none() || record.generation > store.generation {
                         best = Some(settings);
                         (store.place, store.generation) = (place, record.generation);
                     }
                 }
-                Ok(_) | Err(_) => board.nv_erase(sector)?,
+                Some(_) | None => board.nv_erase(sector)?,
             }
         }
         Ok((store, best))
@@ -97,8 +110,11 @@ impl SettingsStore {
         settings: &Settings,
     ) -> Result<(), NvError> {
         let mut bytes = [0; RECORD_MAX];
-        let record =
-            postcard::to_slice(&(seq, settings), &mut bytes).map_err(|_| NvError::Range)?;
+        let mut to = Writer::new(&mut bytes);
+        seq.put(&mut to);
+        settings.put(&mut to);
+        let len = to.written().ok_or(NvError::Range)?;
+        let record = bytes.get(..len).ok_or(NvError::Range)?;
         let place = 1 - self.place;
         let sector = SETTINGS_SECTORS.get(place).ok_or(NvError::Range)?;
         let generation = self.generation.saturating_add(1);

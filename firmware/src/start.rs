@@ -26,13 +26,13 @@ use protocol::event::{
     AlarmCode, BolusDelivered, BootReason, InfusionStopped, PoweredOn, StopReason,
 };
 use protocol::units::HOUR_MS;
-use serde::{Deserialize, Serialize};
+use protocol::wire_enum;
 
 /// Numbers of prompts begin here times the number of the start, so that none is used twice.
 const PROMPTS_A_BOOT: u32 = 10_000;
 
 /// Why the pump does not start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartError {
     /// The memory was never formatted, or formatting did not end.
     NotFormatted,
@@ -45,6 +45,14 @@ pub enum StartError {
     /// The memory fails.
     Memory(NvError),
 }
+
+wire_enum!(StartError {
+    0 NotFormatted,
+    1 OtherTrial,
+    2 NoKey,
+    3 TooSmall,
+    4 Memory(error),
+});
 
 impl From<NvError> for StartError {
     fn from(error: NvError) -> Self {

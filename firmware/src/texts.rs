@@ -6,7 +6,7 @@ use crate::alarms::CODES;
 use core::fmt::Write;
 use heapless::String;
 use protocol::event::{AlarmCode, Condition, Refusal};
-use serde::{Deserialize, Serialize};
+use protocol::wire_enum;
 
 /// The longest text, in bytes of UTF-8.
 pub const TEXT_MAX: usize = 160;
@@ -14,7 +14,7 @@ pub const TEXT_MAX: usize = 160;
 pub type Text = String<TEXT_MAX>;
 
 /// Of the texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Language {
     /// English.
     #[default]
@@ -23,8 +23,10 @@ pub enum Language {
     German,
 }
 
+wire_enum!(Language { 0 English, 1 German });
+
 /// What the pump has to say about the last thing that happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
     /// A score is in the journal.
     Saved {
@@ -51,6 +53,16 @@ pub enum Message {
         wait_ms: Option<u32>,
     },
 }
+
+wire_enum!(Message {
+    0 Saved { score, confirmed },
+    1 NotSaved,
+    2 NotAScore,
+    3 Correcting,
+    4 NothingToCorrect,
+    5 BolusGranted,
+    6 BolusRefused { reason, wait_ms },
+});
 
 struct Words {
     saved: &'static str,

@@ -5,16 +5,21 @@
 )]
 
 use firmware::acts::{Act, Refused};
-use firmware::board::Sensors;
+use firmware::board::{NvError, Sensors};
+use firmware::face::Face;
+use firmware::program::{DayPart, Program};
 use firmware::pump::{Input, StartError};
 use firmware::rig::{
     Deframer, Done, FRAME_MAX, FromRig, Health, Kept, LineState, NotStarted, Seen, ToRig, decode,
     encode,
 };
+use firmware::texts::{Language, Message};
 use proptest::prelude::*;
-use protocol::event::{BootReason, Key, Purpose, RAW_MAX};
+use protocol::event::{
+    AlarmCode, BootReason, CloseReason, Condition, Key, Priority, Purpose, RAW_MAX, Refusal,
+};
 use protocol::hex::Hex;
-use protocol::units::Volume;
+use protocol::units::{Concentration, FlowRate, Volume};
 
 fn seen() -> Seen {
     Seen {
@@ -33,6 +38,21 @@ fn seen() -> Seen {
 
 fn hex(bytes: &[u8]) -> String {
     protocol::hex::vec::encode(bytes)
+}
+
+fn input(input: Input) -> FromRig {
+    FromRig::Input {
+        tick_ms: 61_000,
+        input,
+        seen: None,
+    }
+}
+
+fn part(from_min: u16, nl_per_h: u32) -> DayPart {
+    DayPart {
+        from_min,
+        rate: FlowRate::from_nanoliters_per_hour(nl_per_h),
+    }
 }
 
 /// Each message with the bytes of its frame.
@@ -75,6 +95,45 @@ fn from_rig() -> Vec<(FromRig, &'static str)> {
             },
             "0602c8dc0303060101a0f73605b06fc6ce00",
         ),
+        (input(Input::Act(Act::Stop)), "0702c8dc03030105e27d6f7100"),
+        (
+            input(Input::Act(Act::ChangeRate(
+                FlowRate::from_nanoliters_per_hour(120_000),
+            ))),
+            "0a02c8dc030302c0a90705df7396fe00",
+        ),
+        (
+            input(Input::Act(Act::ChangeProgram {
+                program: Program::new(&[part(0, 100_000), part(480, 80_000)]).unwrap(),
+                bolus: Volume::from_nanoliters(50_000),
+                lockout_ms: 3_600_000,
+            })),
+            "0702c8dc03030309a08d06e00380f10404a08d0604a08d0604a08d0604a08d0604a08d060ca08d0602d0860380dddb01058f6e9c1800",
+        ),
+        (
+            input(Input::Act(Act::ChangeReservoir {
+                volume: Volume::from_nanoliters(20_000_000),
+                concentration: Concentration::from_micrograms_per_milliliter(500),
+            })),
+            "0d02c8dc03030480dac409f40305dd665cd400",
+        ),
+        (
+            input(Input::Act(Act::SetClock {
+                utc_ms: 1_772_434_800_000,
+                offset_min: -210,
+            })),
+            "0f02c8dc03030580fbe2eaca33a303051092d96200",
+        ),
+        (
+            input(Input::Act(Act::ReleaseLatch)),
+            "0702c8dc03030605a7b4020b00",
+        ),
+        (
+            input(Input::Act(Act::Close(CloseReason::PatientsWish))),
+            "0802c8dc03030702053822f3a600",
+        ),
+        (input(Input::Sensors), "0602c8dc030105de45ba7400"),
+        (input(Input::PowerFailing), "0602c8dc03020547ed5d4000"),
         (FromRig::Time { tick_ms: 62_000 }, "0903b0e403f47e011600"),
         (FromRig::Event { seq: 18_274 }, "0904e28e01c7cf5f2c00"),
         (FromRig::Face { tick_ms: 62_000 }, "0905b0e403866c44d200"),
@@ -111,6 +170,48 @@ fn to_rig() -> Vec<(ToRig, &'static str)> {
                 refused: Some(Refused::NotInfusing),
             }),
             "0702c0a9070702070102ae8aaff500",
+        ),
+        (
+            ToRig::NotStarted(NotStarted::Memory(StartError::Memory(NvError::Failed))),
+            "0901010401de91828c00",
+        ),
+        (
+            ToRig::Done(Done {
+                next_wake_ms: 120_000,
+                last_seq: 7,
+                boot: 2,
+                closed: true,
+                refused: Some(Refused::Condition(AlarmCode::SupervisorStop)),
+            }),
+            "0f02c0a90707020101030bae6fd50b00",
+        ),
+        (
+            ToRig::Face(Face {
+                language: Language::German,
+                asking: Some(Condition::Movement),
+                typed: Some(7),
+                condition: Condition::Rest,
+                correcting: false,
+                saved: true,
+                infusing: Some((
+                    Purpose::Therapy,
+                    FlowRate::from_nanoliters_per_hour(100_000),
+                )),
+                giving_bolus: false,
+                lockout_left_ms: 1_800_000,
+                alarms: heapless::Vec::from_slice(&[
+                    (AlarmCode::ReservoirLow, Priority::Low),
+                    (AlarmCode::KeyStuck, Priority::Low),
+                ])
+                .unwrap(),
+                message: Some(Message::BolusRefused {
+                    reason: Refusal::Lockout,
+                    wait_ms: Some(90_000),
+                }),
+                monitored: true,
+                closed: false,
+            }),
+            "070501010101070103010104a08d0606c0ee6d0203020a030106060190bf0501052c0661a700",
         ),
         (
             ToRig::Line(LineState {

@@ -3,6 +3,8 @@
 
 use crate::event::{self, Body, Condition, Error, Head, Priority, Raw};
 use crate::hex::Digest;
+use crate::wire::{Reader, Wire};
+use crate::wire_struct;
 use serde::{Deserialize, Serialize};
 
 macro_rules! bedside {
@@ -11,6 +13,8 @@ macro_rules! bedside {
             $(#[$doc])*
             #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
             pub struct $name { $($(#[$fdoc])* pub $field: $ty),* }
+
+            wire_struct!($name { $($field),* });
 
             impl From<$name> for Fact {
                 fn from(body: $name) -> Self {
@@ -55,9 +59,12 @@ macro_rules! bedside {
                 let number = raw.type_number();
                 match number {
                     $($number => {
-                        let ((head, body), rest) = postcard::take_from_bytes::<(Head, $name)>(raw.body())
-                            .map_err(|_| Error::Body(number))?;
-                        if rest.is_empty() { Ok((head, Self::$name(body))) } else { Err(Error::Body(number)) }
+                        let mut from = Reader::new(raw.body());
+                        let (head, body) = (Head::take(&mut from), $name::take(&mut from));
+                        match from.rest() {
+                            Some([]) => Ok((head, Self::$name(body))),
+                            Some(_) | None => Err(Error::Body(number)),
+                        }
                     })*
                     _ => event::decode(raw).map(|(head, body)| (head, Self::Pump(body))),
                 }

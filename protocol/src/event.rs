@@ -1,9 +1,9 @@
 //! What can happen at the pump, and who says so.
 //!
-//! An event's bytes, `raw`, are `version u8 | type u8 | len u8 | body`, where the body is postcard
-//! of [`Head`] followed by postcard of one frozen struct. They are written once, in the pump, and
+//! An event's bytes, `raw`, are `version u8 | type u8 | len u8 | body`, where the body is
+//! [`Head`] followed by one frozen struct, both in the form of [`crate::wire`]. They are written once, in the pump, and
 //! never again: the chain, the record and the proof are over these bytes. Type and length stand
-//! outside postcard, so an event of a type we do not know still has an identity and is kept.
+//! outside the body, so an event of a type we do not know still has an identity and is kept.
 //!
 //! Glossary: *programmed* is what the program asked for; *delivered* is what the pump's encoder
 //! confirmed, which is no proof that it reached the spine; a *pump stroke* is one turn of the
@@ -11,6 +11,8 @@
 
 use crate::PROTOCOL_VERSION;
 use crate::hex::{Digest, Signature};
+use crate::wire::{Reader, Wire, Writer};
+use crate::{wire_enum, wire_struct};
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,8 @@ pub struct Head {
     /// Milliseconds since that boot.
     pub tick_ms: u64,
 }
+
+wire_struct!(Head { boot, seq, tick_ms });
 
 /// An event's bytes. The only ways to one are [`encode`] and [`Raw::parse`].
 #[derive(Clone, PartialEq, Eq)]
@@ -91,7 +95,7 @@ impl Raw {
                 seen: bytes.len(),
             });
         }
-        let (head, _) = postcard::take_from_bytes::<Head>(body).map_err(|_| Error::Body(kind))?;
+        let head = head_of(body).ok_or(Error::Body(kind))?;
         let mut raw = Self {
             bytes: [0; RAW_MAX],
             len: 0,
@@ -123,9 +127,7 @@ impl Raw {
     /// # Errors
     /// None for what [`Raw::parse`] or [`encode`] made.
     pub fn head(&self) -> Result<Head, Error> {
-        postcard::take_from_bytes(self.body())
-            .map(|(head, _)| head)
-            .map_err(|_| Error::Body(self.type_number()))
+        head_of(self.body()).ok_or(Error::Body(self.type_number()))
     }
 }
 
@@ -137,19 +139,31 @@ impl fmt::Debug for Raw {
     }
 }
 
+/// The head that a body begins with.
+fn head_of(body: &[u8]) -> Option<Head> {
+    let mut from = Reader::new(body);
+    let head = Head::take(&mut from);
+    from.rest().map(|_| head)
+}
+
 /// Bytes of an event of any type number and struct.
 ///
 /// # Errors
 /// [`Error::TooLong`] where the body does not fit.
-pub fn encode<T: Serialize>(type_number: u8, head: Head, body: &T) -> Result<Raw, Error> {
+pub fn encode<T: Wire>(type_number: u8, head: Head, body: &T) -> Result<Raw, Error> {
+    write(type_number, head, |to| body.put(to))
+}
+
+/// Bytes of an event whose struct `put` writes.
+fn write(type_number: u8, head: Head, put: impl FnOnce(&mut Writer<'_>)) -> Result<Raw, Error> {
     let mut raw = Raw {
         bytes: [0; RAW_MAX],
         len: 0,
     };
-    let room = raw.bytes.get_mut(3..).ok_or(Error::TooLong)?;
-    let used = postcard::to_slice(&(head, body), room)
-        .map_err(|_| Error::TooLong)?
-        .len();
+    let mut to = Writer::new(raw.bytes.get_mut(3..).ok_or(Error::TooLong)?);
+    head.put(&mut to);
+    put(&mut to);
+    let used = to.written().ok_or(Error::TooLong)?;
     let len = u8::try_from(used).map_err(|_| Error::TooLong)?;
     raw.bytes[0] = PROTOCOL_VERSION;
     raw.bytes[1] = type_number;
@@ -165,6 +179,8 @@ macro_rules! events {
             $(#[$doc])*
             #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
             pub struct $name { $($(#[$fdoc])* pub $field: $ty),* }
+
+            wire_struct!($name { $($field),* });
 
             impl From<$name> for Body {
                 fn from(body: $name) -> Self {
@@ -203,10 +219,13 @@ macro_rules! events {
             /// # Errors
             /// [`Error::NotAnEvent`] for an unknown body, which has no bytes of its own.
             pub fn encode(&self, head: Head) -> Result<Raw, Error> {
-                match self {
-                    $(Self::$name(body) => encode($number, head, body),)*
-                    Self::Unknown(number) => Err(Error::NotAnEvent(*number)),
+                if let Self::Unknown(number) = self {
+                    return Err(Error::NotAnEvent(*number));
                 }
+                write(self.type_number(), head, |to| match self {
+                    $(Self::$name(body) => body.put(to),)*
+                    Self::Unknown(_) => {}
+                })
             }
         }
 
@@ -216,13 +235,15 @@ macro_rules! events {
         /// [`Error::Body`] where the body of a known type does not decode, or has bytes left over.
         pub fn decode(raw: &Raw) -> Result<(Head, Body), Error> {
             let number = raw.type_number();
-            match number {
-                $($number => {
-                    let ((head, body), rest) = postcard::take_from_bytes::<(Head, $name)>(raw.body())
-                        .map_err(|_| Error::Body(number))?;
-                    if rest.is_empty() { Ok((head, Body::$name(body))) } else { Err(Error::Body(number)) }
-                })*
-                _ => Ok((raw.head()?, Body::Unknown(number))),
+            let mut from = Reader::new(raw.body());
+            let head = Head::take(&mut from);
+            let (body, known) = match number {
+                $($number => (Body::$name(Wire::take(&mut from)), true),)*
+                _ => (Body::Unknown(number), false),
+            };
+            match from.rest() {
+                Some(rest) if rest.is_empty() || !known => Ok((head, body)),
+                Some(_) | None => Err(Error::Body(number)),
             }
         }
 
@@ -439,9 +460,29 @@ macro_rules! words {
                 /// All, in the order of the wire.
                 pub const ALL: &[Self] = &[$(Self::$variant),*];
 
+                const FIRST: Self = {
+                    let [first, ..] = [$(Self::$variant),*];
+                    first
+                };
+
                 /// The word in JSON and tables.
                 pub const fn word(self) -> &'static str {
                     match self { $(Self::$variant => $word),* }
+                }
+            }
+
+            impl Wire for $name {
+                fn put(&self, to: &mut Writer<'_>) {
+                    #[expect(clippy::as_conversions, reason = "of an enum without fields it is the place")]
+                    to.byte(*self as u8);
+                }
+                fn take(from: &mut Reader<'_>) -> Self {
+                    let place = usize::try_from(from.place()).ok();
+                    let word = place.and_then(|place| Self::ALL.get(place).copied());
+                    word.unwrap_or_else(|| {
+                        from.fail();
+                        Self::FIRST
+                    })
                 }
             }
         )*
@@ -648,3 +689,8 @@ pub enum BolusDecision {
         wait_ms: Option<u32>,
     },
 }
+
+wire_enum!(BolusDecision {
+    0 Granted { requested_nl },
+    1 Denied { reason, wait_ms },
+});

@@ -8,9 +8,8 @@ use crate::PROTOCOL_VERSION;
 use crate::event::{self, BODY_MAX, FIRST_EVENT_TYPE, RAW_MAX, Raw};
 use crate::hex::Tag;
 use crate::message::{FromPump, ManifestPart, ToPump, numbers};
+use crate::wire::{self, Wire};
 use crc::{CRC_32_ISCSI, Crc, Table};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 /// CRC-32C (Castagnoli): six or more bits apart for frames of our lengths
 /// (`facts/firmware.md` §8, by enumeration).
@@ -156,9 +155,9 @@ pub fn decode_from_pump(between_zeros: &[u8]) -> Result<FromPump, Error> {
         len: body.len(),
     };
     Ok(match number {
-        numbers::HELLO => FromPump::Hello(exactly(body).ok_or(wrong)?),
-        numbers::HEARTBEAT => FromPump::Heartbeat(exactly(body).ok_or(wrong)?),
-        numbers::TIME_REPLY => FromPump::TimeReply(exactly(body).ok_or(wrong)?),
+        numbers::HELLO => FromPump::Hello(wire::decode(body).ok_or(wrong)?),
+        numbers::HEARTBEAT => FromPump::Heartbeat(wire::decode(body).ok_or(wrong)?),
+        numbers::TIME_REPLY => FromPump::TimeReply(wire::decode(body).ok_or(wrong)?),
         numbers::MANIFEST_PART => {
             let (offset, part) = body.split_first_chunk::<2>().ok_or(wrong)?;
             let part = ManifestPart::new(u16::from_le_bytes(*offset), part).ok_or(wrong)?;
@@ -181,9 +180,9 @@ pub fn decode_to_pump(between_zeros: &[u8]) -> Result<ToPump, Error> {
         len: body.len(),
     };
     Ok(match number {
-        numbers::ACK => ToPump::Ack(exactly(body).ok_or(wrong)?),
-        numbers::RESUME => ToPump::Resume(exactly(body).ok_or(wrong)?),
-        numbers::TIME_REQUEST => ToPump::TimeRequest(exactly(body).ok_or(wrong)?),
+        numbers::ACK => ToPump::Ack(wire::decode(body).ok_or(wrong)?),
+        numbers::RESUME => ToPump::Resume(wire::decode(body).ok_or(wrong)?),
+        numbers::TIME_REQUEST => ToPump::TimeRequest(wire::decode(body).ok_or(wrong)?),
         _ => ToPump::Unknown(number),
     })
 }
@@ -219,16 +218,10 @@ fn body_of(number: u8, plain: &[u8]) -> Result<&[u8], Error> {
     }
 }
 
-fn exactly<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
-    match postcard::take_from_bytes(body) {
-        Ok((message, [])) => Some(message),
-        _ => None,
-    }
-}
-
-fn plain_frame<T: Serialize>(number: u8, body: &T) -> Result<Frame, Error> {
+fn plain_frame<T: Wire>(number: u8, body: &T) -> Result<Frame, Error> {
     let mut buffer = [0; BODY_MAX];
-    let body = postcard::to_slice(body, &mut buffer).map_err(|_| Error::TooLong)?;
+    let len = wire::encode(body, &mut buffer).ok_or(Error::TooLong)?;
+    let body = buffer.get(..len).ok_or(Error::TooLong)?;
     let mut plain = Plain::new();
     plain.push(&[
         PROTOCOL_VERSION,

@@ -1,11 +1,12 @@
 //! Fixed-size bytes that are lower hex in text and plain bytes on the wire.
 
+use crate::wire::{Reader, Wire, Writer};
 use core::fmt;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// `N` bytes. JSON and text show lower hex; postcard writes the bytes themselves.
+/// `N` bytes. JSON and text show lower hex; on the wire they are the bytes themselves.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hex<const N: usize>(pub [u8; N]);
 
@@ -61,6 +62,17 @@ impl<const N: usize> fmt::Display for Hex<N> {
 impl<const N: usize> fmt::Debug for Hex<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl<const N: usize> Wire for Hex<N> {
+    fn put(&self, to: &mut Writer<'_>) {
+        to.bytes(&self.0);
+    }
+    fn take(from: &mut Reader<'_>) -> Self {
+        let mut bytes = [0; N];
+        from.fill(&mut bytes);
+        Self(bytes)
     }
 }
 

@@ -2,7 +2,7 @@
 //! any two of them. Pure: no I/O, no clock, no allocation without the `host` feature.
 //!
 //! In reading order: [`units`] and [`time`] are the quantities, [`event`] is what can happen and
-//! who says so, [`message`] is what may stand on the serial line, [`frame`] turns messages into
+//! who says so, [`message`] is what may stand on the serial line, [`wire`] and [`frame`] turn messages into
 //! bytes and back, [`link`] makes an unreliable line reliable, [`chain`] makes a record provable.
 //! With `host`: [`bedside`] holds the events of people and of the gateway, [`manifest`] opens a
 //! trial, [`keys`] signs, [`text`] guards what comes from outside, [`topics`] are the MQTT words.
@@ -21,6 +21,7 @@ pub mod link;
 pub mod message;
 pub mod time;
 pub mod units;
+pub mod wire;
 
 #[cfg(feature = "host")]
 pub mod bedside;

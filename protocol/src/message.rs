@@ -6,6 +6,8 @@
 
 use crate::event::{Head, Raw};
 use crate::hex::{Digest, PublicKey, Tag};
+use crate::wire::{Reader, Wire, Writer};
+use crate::wire_struct;
 use serde::{Deserialize, Serialize};
 
 /// The most bytes of a source's name.
@@ -23,24 +25,32 @@ pub struct Source {
 impl Source {
     /// From text; `None` for another length or another character.
     pub fn new(text: &str) -> Option<Self> {
+        Self::from_bytes(text.as_bytes())
+    }
+
+    /// As [`Self::new`], from the text's bytes.
+    pub fn from_bytes(text: &[u8]) -> Option<Self> {
         let good = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        if text.is_empty() || text.len() > SOURCE_MAX || !text.as_bytes().iter().all(good) {
+        let mut bytes = [0; SOURCE_MAX];
+        let room = bytes.get_mut(..text.len())?;
+        if text.is_empty() || !text.iter().all(good) {
             return None;
         }
-        let mut bytes = [0; SOURCE_MAX];
-        bytes
-            .get_mut(..text.len())?
-            .copy_from_slice(text.as_bytes());
+        room.copy_from_slice(text);
         Some(Self {
             bytes,
             len: u8::try_from(text.len()).ok()?,
         })
     }
 
+    /// The name's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
-        let bytes = self.bytes.get(..usize::from(self.len)).unwrap_or(&[]);
-        core::str::from_utf8(bytes).unwrap_or("")
+        core::str::from_utf8(self.as_bytes()).unwrap_or("")
     }
 }
 
@@ -53,6 +63,21 @@ impl core::fmt::Display for Source {
 impl core::fmt::Debug for Source {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl Wire for Source {
+    fn put(&self, to: &mut Writer<'_>) {
+        to.counted(self.as_bytes());
+    }
+    fn take(from: &mut Reader<'_>) -> Self {
+        Self::from_bytes(from.counted()).unwrap_or_else(|| {
+            from.fail();
+            Self {
+                bytes: [0; SOURCE_MAX],
+                len: 0,
+            }
+        })
     }
 }
 
@@ -100,6 +125,17 @@ pub struct Hello {
     pub simulated: bool,
 }
 
+wire_struct!(Hello {
+    protocol_min,
+    protocol_max,
+    source,
+    boot,
+    manifest,
+    manifest_len,
+    key,
+    simulated
+});
+
 /// The pump lives. Each second, not journaled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
@@ -113,6 +149,13 @@ pub struct Heartbeat {
     pub infusing: bool,
 }
 
+wire_struct!(Heartbeat {
+    boot,
+    tick_ms,
+    last_seq,
+    infusing
+});
+
 /// The pump's answer to a [`TimeRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeReply {
@@ -125,6 +168,13 @@ pub struct TimeReply {
     /// Tick when this answer left.
     pub sent_tick_ms: u64,
 }
+
+wire_struct!(TimeReply {
+    id,
+    boot,
+    received_tick_ms,
+    sent_tick_ms
+});
 
 /// A part of the manifest that the pump was provisioned with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +231,8 @@ pub struct Ack {
     pub through_seq: u64,
 }
 
+wire_struct!(Ack { through_seq });
+
 /// Send again from the seq after this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
@@ -192,12 +244,20 @@ pub struct Resume {
     pub want_manifest: bool,
 }
 
+wire_struct!(Resume {
+    last_contiguous_seq,
+    want_hello,
+    want_manifest
+});
+
 /// What is your time?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeRequest {
     /// Numbers the requests.
     pub id: u32,
 }
+
+wire_struct!(TimeRequest { id });
 
 /// To the pump. There are no other messages, and none of these changes delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! here alone, the way ISMP asks (*List of Error-Prone Abbreviations*): `mcg` not µg, a space
 //! before the unit, `0.5` not `.5`, `1` not `1.0`.
 
+use crate::wire::{Reader, Wire, Writer};
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,15 @@ macro_rules! quantity {
         )]
         #[serde(transparent)]
         pub struct $name($repr);
+
+        impl Wire for $name {
+            fn put(&self, to: &mut Writer<'_>) {
+                self.0.put(to);
+            }
+            fn take(from: &mut Reader<'_>) -> Self {
+                Self(Wire::take(from))
+            }
+        }
 
         impl $name {
             /// Nothing of it.
