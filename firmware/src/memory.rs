@@ -6,6 +6,7 @@
 
 use crate::board::{Board, NvError, SECTOR};
 use protocol::chain::ChainHead;
+pub(crate) use protocol::crc::crc32c;
 
 /// The two sectors of the key.
 pub(crate) const KEY_SECTORS: [u32; 2] = [1, 2];
@@ -22,43 +23,6 @@ const HEADER_LEN: usize = MAGIC.len() + 32 + 4;
 /// The most bytes of a record that is kept twice.
 pub(crate) const RECORD_MAX: usize = 240;
 const RECORD_HEAD: usize = 5;
-
-/// CRC-32C (Castagnoli), reflected, a nibble at a time: 64 bytes of table.
-pub(crate) fn crc32c(start: u32, bytes: &[u8]) -> u32 {
-    const fn table() -> [u32; 16] {
-        let mut table = [0; 16];
-        let mut nibble = 0u32;
-        while nibble < 16 {
-            let mut value = nibble;
-            let mut bit = 0;
-            while bit < 4 {
-                value = (value >> 1) ^ (0x82f6_3b78 * (value & 1));
-                bit += 1;
-            }
-            #[expect(
-                clippy::as_conversions,
-                clippy::indexing_slicing,
-                reason = "evaluated at compile time, nibble is below 16"
-            )]
-            {
-                table[nibble as usize] = value;
-            }
-            nibble += 1;
-        }
-        table
-    }
-    const TABLE: [u32; 16] = table();
-    let step = |crc: u32, nibble: u32| {
-        let place = usize::try_from((crc ^ nibble) & 15).unwrap_or(0);
-        (crc >> 4) ^ TABLE.get(place).copied().unwrap_or(0)
-    };
-    let mut crc = !start;
-    for byte in bytes {
-        crc = step(crc, u32::from(*byte));
-        crc = step(crc, u32::from(*byte) >> 4);
-    }
-    !crc
-}
 
 /// What every checksum of this trial begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,16 +151,5 @@ pub(crate) fn write_record<B: Board>(
     match read_record(board, sector, salt)? {
         Some(seen) if seen.bytes() == bytes && seen.generation == generation => Ok(()),
         Some(_) | None => Err(NvError::Failed),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_checksum_is_crc_32c_by_its_published_check_value() {
-        assert_eq!(crc32c(0, b"123456789"), 0xe306_9283);
-        assert_eq!(crc32c(crc32c(0, b"1234"), b"56789"), 0xe306_9283);
     }
 }

@@ -2,8 +2,8 @@
 //! any two of them. Pure: no I/O, no clock, no allocation without the `host` feature.
 //!
 //! In reading order: [`units`] and [`time`] are the quantities, [`event`] is what can happen and
-//! who says so, [`message`] is what may stand on the serial line, [`wire`] and [`frame`] turn messages into
-//! bytes and back, [`link`] makes an unreliable line reliable, [`chain`] makes a record provable.
+//! who says so, [`message`] is what may stand on the serial line, [`wire`], [`crc`] and [`frame`] turn messages
+//! into bytes and back, [`link`] makes an unreliable line reliable, [`chain`] makes a record provable.
 //! With `host`: [`bedside`] holds the events of people and of the gateway, [`manifest`] opens a
 //! trial, [`keys`] signs, [`text`] guards what comes from outside, [`topics`] are the MQTT words.
 //!
@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chain;
+pub mod crc;
 pub mod event;
 pub mod frame;
 pub mod hex;
