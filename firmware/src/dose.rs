@@ -12,7 +12,7 @@
 use crate::provision::{Calibration, Limits};
 use crate::seal::Coded;
 use protocol::event::Purpose;
-use protocol::units::{FlowRate, HOUR_MS, Volume};
+use protocol::units::{FlowRate, HOUR_MS, Volume, divided};
 
 /// The encoder shows a motor command within this time; until then no other is given.
 pub const SETTLE_MS: u64 = 200;
@@ -140,7 +140,7 @@ impl Dose {
     pub fn delivered(&self) -> Volume {
         let counts = u128::from(self.counters.encoder_counts);
         let stroke = u128::from(self.calibration.stroke.as_nanoliters());
-        let nl = counts * stroke / u128::from(self.calibration.counts_per_stroke.max(1));
+        let (nl, _) = divided(counts * stroke, self.calibration.counts_per_stroke.into());
         Volume::from_nanoliters(u64::try_from(nl).unwrap_or(u64::MAX))
     }
 
@@ -360,8 +360,9 @@ impl Dose {
 fn microsteps(calibration: &Calibration, volume: Volume) -> u64 {
     let product =
         u128::from(volume.as_nanoliters()) * u128::from(calibration.microsteps_per_stroke);
-    let stroke = u128::from(calibration.stroke.as_nanoliters().max(1));
-    u64::try_from(product.div_ceil(stroke)).unwrap_or(u64::MAX)
+    let (whole, left) = divided(product, calibration.stroke.as_nanoliters());
+    let up = u64::from(left > 0);
+    u64::try_from(whole).map_or(u64::MAX, |whole| whole.saturating_add(up))
 }
 
 /// Microsteps that were commanded, by parts of a span of known time: 60 and the one that is not

@@ -9,7 +9,7 @@
 use crate::provision::Provision;
 use crate::seal::Coded;
 
-const MS_PER_HOUR: u128 = 3_600_000;
+const MS_PER_HOUR: u64 = 3_600_000;
 const MS_PER_MINUTE: u64 = 60_000;
 /// Parts of a span, and the one that is not over.
 const CELLS: usize = 61;
@@ -84,7 +84,7 @@ impl Supervisor {
     /// A bolus of this volume was granted; it is expected at the bolus rate.
     pub fn expect_bolus(&mut self, tick_ms: u64, nl: u64) {
         self.integrate(tick_ms);
-        self.bolus_left = u128::from(nl) * MS_PER_HOUR;
+        self.bolus_left = u128::from(nl) * u128::from(MS_PER_HOUR);
     }
 
     /// Delivery was stopped: both integrators begin anew, and nothing is expected.
@@ -124,9 +124,9 @@ impl Supervisor {
         self.encoder_before = encoder;
         self.counts = self.counts.saturating_add(more);
         if to_patient {
-            self.add(known_ms, self.nl_of(more).div_ceil(MS_PER_HOUR));
+            self.add(known_ms, rounded_up(self.nl_of(more), MS_PER_HOUR));
         }
-        let stroke = u128::from(self.stroke_nl) * MS_PER_HOUR;
+        let stroke = u128::from(self.stroke_nl) * u128::from(MS_PER_HOUR);
         let measured = self.nl_of(self.counts);
         match (self.hour.passed(), self.four_hours.passed()) {
             (None, _) | (_, None) => return Verdict::Damaged,
@@ -185,9 +185,28 @@ impl Supervisor {
     }
 
     fn nl_of(&self, counts: u64) -> u128 {
-        u128::from(counts) * u128::from(self.stroke_nl) * MS_PER_HOUR
-            / u128::from(self.counts_per_stroke)
+        let product = u128::from(counts) * u128::from(self.stroke_nl) * u128::from(MS_PER_HOUR);
+        parted(product, self.counts_per_stroke).0
     }
+}
+
+/// Whole parts and what is left, digit by digit from the top, where a digit is 32 bits. Not the
+/// dose's arithmetic: what is wrong there is not wrong here.
+#[inline(never)]
+fn parted(whole: u128, by: u64) -> (u128, u64) {
+    let by = by.clamp(1, u64::from(u32::MAX));
+    let (mut parts, mut left) = (0_u128, 0_u64);
+    for digit in whole.to_be_bytes().as_chunks::<4>().0 {
+        let dividend = left << 32 | u64::from(u32::from_be_bytes(*digit));
+        parts = parts << 32 | u128::from(dividend / by);
+        left = dividend % by;
+    }
+    (parts, left)
+}
+
+fn rounded_up(whole: u128, by: u64) -> u128 {
+    let (parts, left) = parted(whole, by);
+    parts + u128::from(left > 0)
 }
 
 /// Measured volume of a span of known time, in parts. The part that is not over makes the span
@@ -474,5 +493,16 @@ mod tests {
             }
         }
         assert_eq!(found, [(16, Verdict::UnderEnds)]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn parts_and_what_is_left_are_those_of_whole_numbers(whole: u128, shift in 0..128_u32, by: u32) {
+            let whole = whole >> shift;
+            let wide = u128::from(by.max(1));
+            let (parts, left) = parted(whole, by.into());
+            proptest::prop_assert_eq!((parts, u128::from(left)), (whole / wide, whole % wide));
+            proptest::prop_assert_eq!(rounded_up(whole, by.into()), whole.div_ceil(wide));
+        }
     }
 }

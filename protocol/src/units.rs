@@ -88,10 +88,44 @@ impl FlowRate {
     /// nL·ms/h that the next span must begin with: spans added so lose nothing.
     pub fn volume_in(self, ms: u64, remainder: u64) -> (Volume, u64) {
         let exact = u128::from(self.0) * u128::from(ms) + u128::from(remainder);
-        let hour = u128::from(HOUR_MS);
-        let whole = u64::try_from(exact / hour).unwrap_or(u64::MAX);
-        (Volume(whole), u64::try_from(exact % hour).unwrap_or(0))
+        let (whole, remainder) = divided(exact, HOUR_MS);
+        (Volume(u64::try_from(whole).unwrap_or(u64::MAX)), remainder)
     }
+}
+
+/// Quotient and remainder; 0 divides as 1 would. Here once, since what the compiler puts in place
+/// of `/` is most of a kilobyte each time, and a product mostly fits in 64 bits.
+#[inline(never)]
+pub fn divided(dividend: u128, divisor: u64) -> (u128, u64) {
+    let divisor = divisor.max(1);
+    let (high, low) = halves(dividend);
+    // The high half as on paper; then what is left of it goes on with the low half, bit by bit.
+    let (whole, mut left) = (high / divisor, high % divisor);
+    if left == 0 {
+        return (joined(whole, low / divisor), low % divisor);
+    }
+    let (mut bits, mut quotient) = (low, 0);
+    for _ in 0..u64::BITS {
+        // Twice what is left, and a bit, may have a 65th bit, which then is above the divisor.
+        let carry = left >> 63 == 1;
+        left = left << 1 | bits >> 63;
+        bits <<= 1;
+        quotient <<= 1;
+        if carry || left >= divisor {
+            left = left.wrapping_sub(divisor);
+            quotient |= 1;
+        }
+    }
+    (joined(whole, quotient), left)
+}
+
+fn halves(whole: u128) -> (u64, u64) {
+    let half = |bits| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
+    (half(whole >> 64), half(whole))
+}
+
+fn joined(high: u64, low: u64) -> u128 {
+    u128::from(high) << 64 | u128::from(low)
 }
 
 impl Concentration {
@@ -104,7 +138,7 @@ impl Concentration {
     /// assert_eq!(bolus.to_string(), "100 mcg");
     /// ```
     pub fn mass_in_rounded_down(self, volume: Volume) -> Option<Mass> {
-        let ng = u128::from(self.0) * u128::from(volume.0) / 1_000;
+        let (ng, _) = divided(u128::from(self.0) * u128::from(volume.0), 1_000);
         u64::try_from(ng).ok().map(Mass)
     }
 }
@@ -207,5 +241,15 @@ mod tests {
             rate.volume_in(2_001_000, 0),
             (Volume::from_nanoliters(total), remainder)
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_wide_division_is_exact(dividend: u128, shift in 0..128_u32, divisor: u64, by in 0..64_u32) {
+            let (dividend, divisor) = (dividend >> shift, divisor >> by);
+            let wide = u128::from(divisor.max(1));
+            let (quotient, left) = divided(dividend, divisor);
+            proptest::prop_assert_eq!((quotient, u128::from(left)), (dividend / wide, dividend % wide));
+        }
     }
 }
