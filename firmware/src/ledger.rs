@@ -24,31 +24,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A new start on a journal that was recovered: counts it and replaces the key.
-    ///
-    /// # Errors
-    /// Where the memory fails.
-    pub(crate) fn begin<B: Board>(
-        board: &mut B,
-        journal: Journal,
-        mut ratchet: Ratchet,
-        genesis: ChainHead,
-        spent: Option<u32>,
-    ) -> Result<Self, NvError> {
-        let head = journal.newest(board)?.map_or(genesis, |entry| entry.chain);
-        ratchet.begin_boot(board, spent)?;
-        Ok(Self {
-            journal,
-            ratchet,
-            genesis,
-            head,
-            lost: 0,
-            failing: false,
-        })
-    }
-
-    /// A journal that is closed: nothing is added any more.
-    pub(crate) fn closed(journal: Journal, ratchet: Ratchet, genesis: ChainHead) -> Self {
+    /// On a journal that was recovered. Before anything is added, [`Self::begin`]; where the journal
+    /// is closed nothing is added any more.
+    pub(crate) fn new(journal: Journal, ratchet: Ratchet, genesis: ChainHead) -> Self {
         Self {
             journal,
             ratchet,
@@ -57,6 +35,21 @@ impl Ledger {
             lost: 0,
             failing: false,
         }
+    }
+
+    /// A new start: counts it and replaces the key.
+    ///
+    /// # Errors
+    /// Where the memory fails.
+    pub(crate) fn begin<B: Board>(
+        &mut self,
+        board: &mut B,
+        spent: Option<u32>,
+    ) -> Result<(), NvError> {
+        if let Some(entry) = self.journal.newest(board)? {
+            self.head = entry.chain;
+        }
+        self.ratchet.begin_boot(board, spent)
     }
 
     /// This start.

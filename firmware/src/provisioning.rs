@@ -90,7 +90,7 @@ pub fn given_to_sector(given: &Given) -> Option<[u8; SECTOR_LEN]> {
     let mut to = Writer::begin(WHO);
     to.put(secret);
     to.put(&[u8::from(*pace == Pace::Rig)]);
-    let name = source.as_str().as_bytes();
+    let name = source.as_bytes();
     to.put(&[u8::try_from(name.len()).ok()?]);
     to.put(name);
     to.put(&key.0);
@@ -140,54 +140,51 @@ pub fn given_to_sector(given: &Given) -> Option<[u8; SECTOR_LEN]> {
 ///
 /// # Errors
 /// Where the memory fails.
+#[inline(never)]
 pub fn read_given(read: Read<'_>) -> Result<Option<Given>, NvError> {
-    let mut from = Reader {
-        read,
-        at: 0,
-        sum: 0,
-    };
-    if from.bytes()? != WHO {
-        return Ok(None);
+    let mut from = Reader::new(read);
+    if from.bytes() != WHO {
+        return from.nobody();
     }
-    let secret = from.bytes()?;
-    let pace = if from.flag()? {
+    let secret = from.bytes();
+    let pace = if from.flag() {
         Pace::Rig
     } else {
         Pace::Counter
     };
     let mut name = [0; SOURCE_MAX];
-    let name_len = usize::from(from.u8()?);
+    let name_len = usize::from(from.u8());
     let Some(name) = name.get_mut(..name_len) else {
-        return Ok(None);
+        return from.nobody();
     };
-    from.fill(name)?;
-    let Some(source) = core::str::from_utf8(name).ok().and_then(Source::new) else {
-        return Ok(None);
+    from.fill(name);
+    let Some(source) = Source::from_bytes(name) else {
+        return from.nobody();
     };
-    let key = Hex(from.bytes()?);
-    let simulated = from.flag()?;
+    let key = Hex(from.bytes());
+    let simulated = from.flag();
     let mut manifest = Vec::new();
-    if manifest.resize(usize::from(from.u16()?), 0).is_err() {
-        return Ok(None);
+    if manifest.resize(usize::from(from.u16()), 0).is_err() {
+        return from.nobody();
     }
-    from.fill(&mut manifest)?;
+    from.fill(&mut manifest);
     let limits = Limits {
-        bolus: from.volume()?,
-        lockout_ms: from.u32()?,
-        max_1h: from.volume()?,
-        max_4h: from.volume()?,
-        max_24h: from.volume()?,
+        bolus: from.volume(),
+        lockout_ms: from.u32(),
+        max_1h: from.volume(),
+        max_4h: from.volume(),
+        max_24h: from.volume(),
     };
     let mut parts = Vec::<DayPart, PARTS_MAX>::new();
-    for _ in 0..from.u8()? {
-        let from_min = from.u16()?;
-        let rate = from.rate()?;
+    for _ in 0..from.u8() {
+        let from_min = from.u16();
+        let rate = from.rate();
         if parts.push(DayPart { from_min, rate }).is_err() {
-            return Ok(None);
+            return from.nobody();
         }
     }
     let Ok(program) = Program::new(&parts) else {
-        return Ok(None);
+        return from.nobody();
     };
     let provision = Provision {
         source,
@@ -196,33 +193,33 @@ pub fn read_given(read: Read<'_>) -> Result<Option<Given>, NvError> {
         manifest,
         limits,
         program,
-        concentration: Concentration::from_micrograms_per_milliliter(from.u32()?),
-        reservoir: from.volume()?,
-        offset_min: i16::from_le_bytes(from.bytes()?),
-        bolus_rate: from.rate()?,
-        prime_rate: from.rate()?,
+        concentration: Concentration::from_micrograms_per_milliliter(from.u32()),
+        reservoir: from.volume(),
+        offset_min: i16::from_le_bytes(from.bytes()),
+        bolus_rate: from.rate(),
+        prime_rate: from.rate(),
         calibration: Calibration {
-            stroke: from.volume()?,
-            microsteps_per_stroke: from.u32()?,
-            counts_per_stroke: from.u32()?,
+            stroke: from.volume(),
+            microsteps_per_stroke: from.u32(),
+            counts_per_stroke: from.u32(),
         },
         prompts: PromptPlan {
-            rest_every_min: from.u16()?,
-            movement_every_min: from.u16()?,
-            quiet_from_min: from.u16()?,
-            quiet_to_min: from.u16()?,
-            open_ms: from.u32()?,
+            rest_every_min: from.u16(),
+            movement_every_min: from.u16(),
+            quiet_from_min: from.u16(),
+            quiet_to_min: from.u16(),
+            open_ms: from.u32(),
         },
         marks: Marks {
-            occlusion_mbar: from.u32()?,
-            reservoir_low: from.volume()?,
-            reservoir_low_ms: from.u64()?,
-            reservoir_empty: from.volume()?,
-            battery_low_percent: from.u8()?,
-            battery_low_min: from.u32()?,
-            battery_flat_min: from.u32()?,
+            occlusion_mbar: from.u32(),
+            reservoir_low: from.volume(),
+            reservoir_low_ms: from.u64(),
+            reservoir_empty: from.volume(),
+            battery_low_percent: from.u8(),
+            battery_low_min: from.u32(),
+            battery_flat_min: from.u32(),
         },
-        language: if from.flag()? {
+        language: if from.flag() {
             Language::German
         } else {
             Language::English
@@ -247,15 +244,11 @@ pub fn order_to_sector(order: &FormatOrder) -> Option<[u8; SECTOR_LEN]> {
 /// # Errors
 /// Where the memory fails.
 pub fn read_order(read: Read<'_>) -> Result<Option<FormatOrder>, NvError> {
-    let mut from = Reader {
-        read,
-        at: 0,
-        sum: 0,
-    };
-    if from.bytes()? != ORDER {
-        return Ok(None);
+    let mut from = Reader::new(read);
+    if from.bytes() != ORDER {
+        return from.nobody();
     }
-    let tag_secret = from.bytes()?;
+    let tag_secret = from.bytes();
     Ok(from.whole()?.then_some(FormatOrder { tag_secret }))
 }
 
@@ -302,64 +295,88 @@ impl Writer {
     }
 }
 
-/// Reads a record from its start.
+/// Reads a record from its start. A failure is remembered and told at the end; what is read after
+/// it is zeros.
 struct Reader<'a> {
     read: Read<'a>,
     at: u32,
     sum: u32,
+    failed: Option<NvError>,
 }
 
-impl Reader<'_> {
-    fn fill(&mut self, into: &mut [u8]) -> Result<(), NvError> {
-        (self.read)(self.at, into)?;
+impl<'a> Reader<'a> {
+    fn new(read: Read<'a>) -> Self {
+        Self {
+            read,
+            at: 0,
+            sum: 0,
+            failed: None,
+        }
+    }
+
+    #[inline(never)]
+    fn fill(&mut self, into: &mut [u8]) {
+        if self.failed.is_none() {
+            self.failed = (self.read)(self.at, into).err();
+        }
+        if self.failed.is_some() {
+            into.fill(0);
+        }
         self.at = self
             .at
             .saturating_add(u32::try_from(into.len()).unwrap_or(SECTOR));
         self.sum = crc32c(self.sum, into);
-        Ok(())
     }
 
     #[inline(never)]
-    fn u64(&mut self) -> Result<u64, NvError> {
-        self.bytes().map(u64::from_le_bytes)
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.bytes())
     }
 
     #[inline(never)]
-    fn u32(&mut self) -> Result<u32, NvError> {
-        self.bytes().map(u32::from_le_bytes)
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.bytes())
     }
 
     #[inline(never)]
-    fn u16(&mut self) -> Result<u16, NvError> {
-        self.bytes().map(u16::from_le_bytes)
+    fn u16(&mut self) -> u16 {
+        u16::from_le_bytes(self.bytes())
     }
 
-    fn u8(&mut self) -> Result<u8, NvError> {
-        self.bytes().map(|[byte]| byte)
+    #[inline(never)]
+    fn u8(&mut self) -> u8 {
+        let [byte] = self.bytes();
+        byte
     }
 
-    fn flag(&mut self) -> Result<bool, NvError> {
-        Ok(self.u8()? == 1)
+    fn flag(&mut self) -> bool {
+        self.u8() == 1
     }
 
-    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], NvError> {
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];
-        self.fill(&mut bytes)?;
-        Ok(bytes)
+        self.fill(&mut bytes);
+        bytes
     }
 
-    fn volume(&mut self) -> Result<Volume, NvError> {
-        self.u64().map(Volume::from_nanoliters)
+    fn volume(&mut self) -> Volume {
+        Volume::from_nanoliters(self.u64())
     }
 
-    fn rate(&mut self) -> Result<FlowRate, NvError> {
-        self.u32().map(FlowRate::from_nanoliters_per_hour)
+    fn rate(&mut self) -> FlowRate {
+        FlowRate::from_nanoliters_per_hour(self.u32())
     }
 
     /// Whether the checksum holds for all that was read.
     fn whole(&mut self) -> Result<bool, NvError> {
         let sum = self.sum;
-        Ok(self.u32()? == sum)
+        let holds = self.u32() == sum;
+        self.failed.map_or(Ok(holds), Err)
+    }
+
+    /// What was read is no record, or the memory failed.
+    fn nobody<T>(&self) -> Result<Option<T>, NvError> {
+        self.failed.map_or(Ok(None), Err)
     }
 }
 

@@ -10,13 +10,13 @@ use crate::alarms::{Alarms, Change};
 use crate::board::{Board, NvError};
 use crate::dose::{Counters, Dose};
 use crate::journal::{Entry, Journal};
-use crate::provision::{Calibration, Provision};
+use crate::provision::Calibration;
 use crate::supervisor::Supervisor;
 use crate::window::Windows;
 use protocol::event::{
     AlarmCode, Body, BolusDecision, Delivered, Head, Key, Phase, Purpose, decode,
 };
-use protocol::units::{FlowRate, HOUR_MS, Volume};
+use protocol::units::{FlowRate, HOUR_MS, Volume, divided};
 
 /// The counters are journaled at least so often while infusing.
 pub(crate) const REPORT_MS: u64 = 60_000;
@@ -52,7 +52,6 @@ pub(crate) struct Recall {
     pub(crate) infusing: Option<(Purpose, FlowRate)>,
     pub(crate) bolus: Option<OpenBolus>,
     pub(crate) last_grant_known_ms: Option<u64>,
-    pub(crate) windows: Windows,
     pub(crate) alarms: Alarms,
     /// One bit a key, in the order of `Key::ALL`.
     pub(crate) stuck: u16,
@@ -63,24 +62,26 @@ pub(crate) struct Recall {
     last: Option<Head>,
 }
 
-/// The two that hold limits of their own and are told what was delivered before.
+/// Those who hold limits and are told what was delivered before. Borrowed, each in its place in the
+/// pump: they are large.
 #[derive(Debug)]
-pub(crate) struct Pair {
-    pub(crate) dose: Dose,
-    pub(crate) supervisor: Supervisor,
+pub(crate) struct Holders<'a> {
+    pub(crate) dose: &'a mut Dose,
+    pub(crate) supervisor: &'a mut Supervisor,
+    pub(crate) windows: &'a mut Windows,
 }
 
 impl Recall {
-    /// Reads the whole journal; also tells dose and supervisor what their hours hold.
+    /// Reads the whole journal; also tells the holders of limits what their hours hold.
     #[inline(never)]
     pub(crate) fn read<B: Board>(
         board: &B,
         journal: &Journal,
-        provision: &Provision,
-        pair: &mut Pair,
+        calibration: Calibration,
+        mut holders: Holders<'_>,
     ) -> Result<Self, NvError> {
         let mut recall = Self {
-            calibration: provision.calibration,
+            calibration,
             known_ms: 0,
             counters: Counters::default(),
             delivered: None,
@@ -89,7 +90,6 @@ impl Recall {
             infusing: None,
             bolus: None,
             last_grant_known_ms: None,
-            windows: Windows::default(),
             alarms: Alarms::default(),
             stuck: 0,
             closing: Closing::Open,
@@ -98,9 +98,9 @@ impl Recall {
             unreadable: 0,
             last: None,
         };
-        let damage = journal.for_each(board, |entry| recall.take(entry, pair))?;
+        let damage = journal.for_each(board, |entry| recall.take(entry, &mut holders))?;
         recall.unreadable = damage.unreadable;
-        recall.count_unknown(pair);
+        recall.count_unknown(&mut holders);
         Ok(recall)
     }
 
@@ -109,7 +109,7 @@ impl Recall {
         self.last.is_some_and(|last| last.boot > self.signed_boot)
     }
 
-    fn take(&mut self, entry: &Entry, pair: &mut Pair) {
+    fn take(&mut self, entry: &Entry, holders: &mut Holders<'_>) {
         let head = entry.head;
         let before = self.last.filter(|b| b.boot == head.boot);
         let passed = before.map_or(0, |b| head.tick_ms.saturating_sub(b.tick_ms));
@@ -122,7 +122,7 @@ impl Recall {
             return;
         };
         match body {
-            Body::PoweredOn(_) => self.count_unknown(pair),
+            Body::PoweredOn(_) => self.count_unknown(holders),
             Body::InfusionStarted(started) => {
                 let rate = FlowRate::from_nanoliters_per_hour(started.programmed_nl_per_h);
                 self.infusing = Some((started.purpose, rate));
@@ -136,7 +136,7 @@ impl Recall {
                 let rate = FlowRate::from_nanoliters_per_hour(changed.programmed_nl_per_h);
                 self.infusing = self.infusing.map(|(purpose, _)| (purpose, rate));
             }
-            Body::Delivered(counters) => self.take_delivered(&counters, pair),
+            Body::Delivered(counters) => self.take_delivered(&counters, holders),
             Body::BolusRequested(request) => {
                 if let BolusDecision::Granted { requested_nl } = request.decision {
                     self.last_grant_known_ms = Some(self.known_ms);
@@ -181,7 +181,7 @@ impl Recall {
         }
     }
 
-    fn take_delivered(&mut self, counters: &Delivered, pair: &mut Pair) {
+    fn take_delivered(&mut self, counters: &Delivered, holders: &mut Holders<'_>) {
         let delivered = Volume::from_nanoliters(counters.delivered_nl);
         // Where the ring turned over, the first counters only say where the next ones begin.
         let before = self.delivered.replace(delivered);
@@ -201,7 +201,7 @@ impl Recall {
         }
         let to_patient = !matches!(self.infusing, Some((Purpose::Prime | Purpose::Purge, _)));
         if to_patient {
-            self.count(more, pair);
+            self.count(more, holders);
         }
     }
 
@@ -210,20 +210,21 @@ impl Recall {
         let before = self.counters.programmed.as_nanoliters();
         let asked = counters.programmed_nl.saturating_sub(before);
         let ms = self.known_ms.saturating_sub(self.delivered_known_ms).max(1);
-        let nl_per_h = u128::from(asked) * u128::from(HOUR_MS) / u128::from(ms);
+        let (nl_per_h, _) = divided(u128::from(asked) * u128::from(HOUR_MS), ms);
         let rate = FlowRate::from_nanoliters_per_hour(u32::try_from(nl_per_h).unwrap_or(u32::MAX));
         self.infusing = (asked > 0).then_some((Purpose::Therapy, rate));
     }
 
-    fn count(&mut self, volume: Volume, pair: &mut Pair) {
-        self.windows.add(self.known_ms, volume);
-        pair.dose.recall(self.known_ms, volume);
-        pair.supervisor
+    fn count(&mut self, volume: Volume, holders: &mut Holders<'_>) {
+        holders.windows.add(self.known_ms, volume);
+        holders.dose.recall(self.known_ms, volume);
+        holders
+            .supervisor
             .recall(self.known_ms, volume.as_nanoliters());
     }
 
     /// Power failed while infusing: the most that left the pump after the last counters.
-    fn count_unknown(&mut self, pair: &mut Pair) {
+    fn count_unknown(&mut self, holders: &mut Holders<'_>) {
         let Some((Purpose::Therapy, rate)) = self.infusing else {
             return;
         };
@@ -233,7 +234,7 @@ impl Recall {
         });
         let group = self.calibration.stroke.as_nanoliters() / 10;
         let most = basal.as_nanoliters() + group + of_bolus;
-        self.count(Volume::from_nanoliters(most), pair);
+        self.count(Volume::from_nanoliters(most), holders);
     }
 }
 

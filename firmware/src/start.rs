@@ -1,6 +1,7 @@
 //! Formatting a memory for a trial, and starting on it: recall the journal, count the start,
 //! journal it, and infuse nothing.
 
+use crate::alarms::Alarms;
 use crate::board::{Board, NvError};
 use crate::dose::Dose;
 use crate::journal::Journal;
@@ -13,19 +14,20 @@ use crate::prompt::Prompts;
 use crate::provision::Provision;
 use crate::pump::{Pump, Reported, VERSION};
 use crate::ratchet::Ratchet;
-use crate::recall::{Closing, Pair, Recall};
+use crate::recall::{Closing, Holders, Recall};
 use crate::score::ScoreEntry;
 use crate::settings::{Settings, SettingsStore};
 use crate::sound::Sums;
 use crate::supervisor::Supervisor;
 use crate::watch::{LOOK_MS, StopsByAlarm, WATCHDOG_PART};
 use crate::watchdog::Watchdog;
+use crate::window::Windows;
 use core::fmt;
 use protocol::chain::TagKey;
 use protocol::event::{
     AlarmCode, BolusDelivered, BootReason, InfusionStopped, PoweredOn, StopReason,
 };
-use protocol::units::HOUR_MS;
+use protocol::units::{HOUR_MS, Volume};
 use protocol::wire_enum;
 
 /// Numbers of prompts begin here times the number of the start, so that none is used twice.
@@ -128,39 +130,36 @@ impl<B: Board> Pump<B> {
         reason: BootReason,
         tick0: u64,
     ) -> Result<Self, StartFailed<B>> {
-        let mut board = board;
-        match Parts::load(&mut board, provision, tick0) {
-            Ok(parts) => Ok(Self::begin(board, provision, reason, tick0, parts)),
-            Err(error) => Err(StartFailed { error, board }),
+        let mut pump = Self::assemble(board, provision, tick0)?;
+        match pump.recall() {
+            Ok(recall) => {
+                pump.begin(reason, &recall);
+                Ok(pump)
+            }
+            Err(error) => Err(StartFailed {
+                error,
+                board: pump.board,
+            }),
         }
     }
 
+    /// A pump on its memory that knows nothing yet of what its journal holds: [`Self::recall`] and
+    /// [`Self::begin`] must follow.
     #[inline(never)]
-    fn begin(
+    pub(crate) fn assemble(
         board: B,
         provision: &Provision,
-        reason: BootReason,
         tick0: u64,
-        parts: Parts,
-    ) -> Self {
-        let Parts {
-            ledger,
-            store,
-            settings,
-            recall,
-            pair: Pair { dose, supervisor },
-        } = parts;
+    ) -> Result<Self, StartFailed<B>> {
+        let mut board = board;
+        let (ledger, store, settings) = match of_memory(&mut board, provision) {
+            Ok(parts) => parts,
+            Err(error) => return Err(StartFailed { error, board }),
+        };
         let own_clock = board.own_clock_utc_ms();
         let clock = own_clock.map(|utc| LocalClock::new(tick0, utc, settings.offset_min));
         let encoder = board.encoder();
-        let first_prompt = ledger.boot().saturating_mul(PROMPTS_A_BOOT);
-        let reported = Reported {
-            at_ms: tick0,
-            strokes: dose.strokes(),
-            delivered: dose.delivered(),
-        };
-        let unsigned = recall.last_start_is_unsigned();
-        let mut pump = Self {
+        Ok(Self {
             keypad: Keypad::new(tick0, board.keys_down()),
             failed_parts: board.failed_parts(),
             board,
@@ -168,64 +167,111 @@ impl<B: Board> Pump<B> {
             ledger,
             settings,
             store,
-            dose,
+            dose: Dose::new(
+                provision.calibration,
+                &provision.limits,
+                provision.bolus_rate,
+                encoder,
+            ),
             motion: Motion::new(&provision.calibration, encoder),
-            supervisor,
-            windows: recall.windows,
+            supervisor: Supervisor::new(provision, tick0, encoder),
+            windows: Windows::default(),
             entry: ScoreEntry::default(),
-            prompts: Prompts::new(provision.prompts, tick0, clock, first_prompt),
+            prompts: Prompts::new(provision.prompts, tick0, clock, 0),
             clock,
             now: tick0,
             start_tick: tick0,
-            known_at_start: recall.known_ms,
-            closed: recall.closing == Closing::Closed,
+            known_at_start: 0,
+            closed: false,
             stop_at: None,
-            last_grant_known_ms: recall.last_grant_known_ms,
-            reported,
+            last_grant_known_ms: None,
+            reported: Reported {
+                at_ms: tick0,
+                strokes: 0,
+                delivered: Volume::ZERO,
+            },
             part_at: None,
             look_at: tick0.saturating_add(LOOK_MS),
             hour_at: tick0.saturating_add(HOUR_MS),
-            door_open: recall.alarms.is_active(AlarmCode::DoorOpen),
-            stuck: recall.stuck,
-            alarms: recall.alarms,
-            damaged: recall.unreadable > 0,
+            door_open: false,
+            stuck: 0,
+            alarms: Alarms::default(),
+            damaged: false,
             message: None,
             saved_at: None,
             watchdog: Watchdog::default(),
             stops: StopsByAlarm::default(),
             sums: Sums::default(),
             halted: false,
+        })
+    }
+
+    /// Recalls the journal and counts the start.
+    ///
+    /// # Errors
+    /// Where events could not be kept or tagged.
+    #[inline(never)]
+    pub(crate) fn recall(&mut self) -> Result<Recall, StartError> {
+        let holders = Holders {
+            dose: &mut self.dose,
+            supervisor: &mut self.supervisor,
+            windows: &mut self.windows,
         };
-        pump.seal();
-        if !pump.board.watchdog_test() {
-            pump.failed_parts |= WATCHDOG_PART;
+        let calibration = self.provision.calibration;
+        let recall = Recall::read(&self.board, self.ledger.journal(), calibration, holders)?;
+        self.dose.go_on_from(recall.counters);
+        self.closed = recall.closing == Closing::Closed;
+        if !self.closed {
+            self.ledger.begin(&mut self.board, recall.spent_key)?;
         }
-        if pump.closed {
-            return pump;
+        let first_prompt = self.ledger.boot().saturating_mul(PROMPTS_A_BOOT);
+        self.prompts = Prompts::new(self.provision.prompts, self.now, self.clock, first_prompt);
+        self.known_at_start = recall.known_ms;
+        self.last_grant_known_ms = recall.last_grant_known_ms;
+        self.reported.strokes = self.dose.strokes();
+        self.reported.delivered = self.dose.delivered();
+        self.door_open = recall.alarms.is_active(AlarmCode::DoorOpen);
+        self.stuck = recall.stuck;
+        self.alarms = recall.alarms.clone();
+        self.damaged = recall.unreadable > 0;
+        Ok(recall)
+    }
+
+    /// Journals the start. Nothing is infused after it.
+    #[inline(never)]
+    pub(crate) fn begin(&mut self, reason: BootReason, recall: &Recall) {
+        let own_clock = self.board.own_clock_utc_ms();
+        let unsigned = recall.last_start_is_unsigned();
+        self.seal();
+        if !self.board.watchdog_test() {
+            self.failed_parts |= WATCHDOG_PART;
+        }
+        if self.closed {
+            return;
         }
         // Where power fails again and again, starts without a signature do not pile up: a gateway
         // holds them back until one is signed.
         if unsigned {
-            pump.checkpoint();
+            self.checkpoint();
             if recall.closing == Closing::Unsigned {
-                pump.closed = true;
-                pump.seal();
-                return pump;
+                self.closed = true;
+                self.seal();
+                return;
             }
         }
-        pump.log(PoweredOn {
+        self.log(PoweredOn {
             reason,
             firmware: VERSION,
             own_clock_utc_ms: own_clock,
         });
         if recall.closing == Closing::Unsigned {
-            pump.checkpoint();
-            pump.closed = true;
-            pump.seal();
-            return pump;
+            self.checkpoint();
+            self.closed = true;
+            self.seal();
+            return;
         }
         if let Some(bolus) = recall.bolus {
-            pump.log(BolusDelivered {
+            self.log(BolusDelivered {
                 requested_nl: bolus.requested.as_nanoliters(),
                 delivered_nl: bolus.delivered.as_nanoliters(),
                 complete: false,
@@ -233,65 +279,34 @@ impl<B: Board> Pump<B> {
         }
         if recall.infusing.is_some() {
             let reason = StopReason::PowerLost;
-            pump.log(InfusionStopped { reason });
+            self.log(InfusionStopped { reason });
         }
-        pump.after_start();
-        pump.checkpoint();
-        pump.seal();
-        pump
+        self.after_start();
+        self.checkpoint();
+        self.seal();
     }
 }
 
-/// What is read from the memory at a start.
-struct Parts {
-    ledger: Ledger,
-    store: SettingsStore,
-    settings: Settings,
-    recall: Recall,
-    pair: Pair,
-}
-
-impl Parts {
-    #[inline(never)]
-    fn load<B: Board>(
-        board: &mut B,
-        provision: &Provision,
-        tick0: u64,
-    ) -> Result<Self, StartError> {
-        let genesis = provision.genesis();
-        let salt = Salt::of_trial(&genesis);
-        journal_sectors(board).ok_or(StartError::TooSmall)?;
-        match read_header(board, &genesis)? {
-            Header::Ours => {}
-            Header::Missing => return Err(StartError::NotFormatted),
-            Header::Other => return Err(StartError::OtherTrial),
-        }
-        let ratchet = Ratchet::load(board, salt)?.ok_or(StartError::NoKey)?;
-        let journal = Journal::recover(board, salt)?;
-        let (store, settings) = SettingsStore::load(board, salt, journal.last_seq())?;
-        let encoder = board.encoder();
-        let mut pair = Pair {
-            dose: Dose::new(
-                provision.calibration,
-                &provision.limits,
-                provision.bolus_rate,
-                encoder,
-            ),
-            supervisor: Supervisor::new(provision, tick0, encoder),
-        };
-        let recall = Recall::read(board, &journal, provision, &mut pair)?;
-        pair.dose.go_on_from(recall.counters);
-        let ledger = if recall.closing == Closing::Closed {
-            Ledger::closed(journal, ratchet, genesis)
-        } else {
-            Ledger::begin(board, journal, ratchet, genesis, recall.spent_key)?
-        };
-        Ok(Self {
-            ledger,
-            store,
-            settings: settings.unwrap_or_else(|| Settings::of(provision)),
-            recall,
-            pair,
-        })
+/// What the memory holds beside the journal's events.
+#[inline(never)]
+fn of_memory<B: Board>(
+    board: &mut B,
+    provision: &Provision,
+) -> Result<(Ledger, SettingsStore, Settings), StartError> {
+    let genesis = provision.genesis();
+    let salt = Salt::of_trial(&genesis);
+    journal_sectors(board).ok_or(StartError::TooSmall)?;
+    match read_header(board, &genesis)? {
+        Header::Ours => {}
+        Header::Missing => return Err(StartError::NotFormatted),
+        Header::Other => return Err(StartError::OtherTrial),
     }
+    let ratchet = Ratchet::load(board, salt)?.ok_or(StartError::NoKey)?;
+    let journal = Journal::recover(board, salt)?;
+    let (store, settings) = SettingsStore::load(board, salt, journal.last_seq())?;
+    Ok((
+        Ledger::new(journal, ratchet, genesis),
+        store,
+        settings.unwrap_or_else(|| Settings::of(provision)),
+    ))
 }

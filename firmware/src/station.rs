@@ -251,29 +251,31 @@ impl<H: Hardware> Board for RigBoard<H> {
 /// Runs a pump on this hardware until its power goes.
 pub fn run<H: Hardware>(hardware: H) {
     // Borrowed and not taken out: a pump is large, and a copy of it is stack.
-    let mut started = begin(RigBoard::new(hardware));
-    let (pump, paced, tick_ms) = match &mut started {
-        Begun::Running {
+    let mut begun = begin(RigBoard::new(hardware));
+    let (pump, start) = match &mut begun {
+        Begun::Assembled {
             pump: Ok(pump),
-            paced,
-            tick_ms,
-        } => (pump, *paced, *tick_ms),
-        Begun::Running {
+            start,
+        } => (pump, *start),
+        Begun::Assembled {
             pump: Err(failed), ..
         } => return refuse(&failed.board, NotStarted::Memory(failed.error)),
         Begun::Refused(board, why) => return refuse(board, *why),
         Begun::PowerGone => return,
     };
+    if let Err(error) = go_on(pump, start.reason) {
+        return refuse(pump.board(), NotStarted::Memory(error));
+    }
     let mut station = Station {
         line: Line::new(pump.board().uptime(), pump),
         out: [0; 64],
         out_len: 0,
         out_sent: 0,
-        paced,
-        tick_ms,
-        granted_ms: tick_ms,
+        paced: start.paced,
+        tick_ms: start.tick_ms,
+        granted_ms: start.tick_ms,
     };
-    if paced {
+    if start.paced {
         answer(pump, None);
     }
     loop {
@@ -285,16 +287,23 @@ pub fn run<H: Hardware>(hardware: H) {
     }
 }
 
+/// Why a pump starts, and from which tick on.
+#[derive(Clone, Copy)]
+struct Start {
+    paced: bool,
+    reason: BootReason,
+    tick_ms: u64,
+}
+
 /// How a start ended.
 #[expect(
     clippy::large_enum_variant,
     reason = "there is one, and no heap to put it"
 )]
 enum Begun<H> {
-    Running {
+    Assembled {
         pump: Result<Pump<RigBoard<H>>, StartFailed<RigBoard<H>>>,
-        paced: bool,
-        tick_ms: u64,
+        start: Start,
     },
     Refused(RigBoard<H>, NotStarted),
     PowerGone,
@@ -305,10 +314,17 @@ enum Begun<H> {
 fn begin<H: Hardware>(mut board: RigBoard<H>) -> Begun<H> {
     // A zero before the first frame ends what a reset may have cut.
     board.with(|inner| inner.hardware.rig_put(0));
-    let given = match prepare(&mut board) {
-        Ok(given) => given,
-        Err(why) => return Begun::Refused(board, why),
+    let who = board.nv_size();
+    let read = provisioning::read_given(&|at, into| board.nv_read(who.saturating_add(at), into));
+    // Borrowed: with a manifest in it, it is large too.
+    let given = match &read {
+        Ok(Some(given)) => given,
+        Ok(None) => return Begun::Refused(board, NotStarted::NotProvisioned),
+        Err(error) => return Begun::Refused(board, NotStarted::Memory((*error).into())),
     };
+    if let Err(error) = prepare(&mut board, given) {
+        return Begun::Refused(board, NotStarted::Memory(error));
+    }
     let paced = given.pace == Pace::Rig;
     let reset = board.with(|inner| inner.hardware.reset_by());
     let (mut reason, mut tick_ms) = (reset.unwrap_or(BootReason::PowerOn), 0);
@@ -319,36 +335,41 @@ fn begin<H: Hardware>(mut board: RigBoard<H>) -> Begun<H> {
         // What the board knows of itself comes before what the rig says of the supply.
         (reason, tick_ms) = (reset.unwrap_or(said), at_ms);
     }
-    Begun::Running {
-        pump: Pump::start(board, &given.provision, reason, tick_ms),
-        paced,
-        tick_ms,
+    Begun::Assembled {
+        pump: Pump::assemble(board, &given.provision, tick_ms),
+        start: Start {
+            paced,
+            reason,
+            tick_ms,
+        },
     }
 }
 
-/// Reads who this pump is, and formats its memory where that was ordered and not yet done.
+/// The pump knows again what its journal holds, and journals that it started.
 #[inline(never)]
-fn prepare<H: Hardware>(board: &mut RigBoard<H>) -> Result<Given, NotStarted> {
-    let wrong = |error: NvError| NotStarted::Memory(StartError::Memory(error));
-    let (who, order) = (board.nv_size(), board.nv_size().saturating_add(SECTOR));
-    let given = provisioning::read_given(&|at, into| board.nv_read(who.saturating_add(at), into))
-        .map_err(wrong)?
-        .ok_or(NotStarted::NotProvisioned)?;
+fn go_on<H: Hardware>(pump: &mut Pump<RigBoard<H>>, reason: BootReason) -> Result<(), StartError> {
+    let recall = pump.recall()?;
+    pump.begin(reason, &recall);
+    Ok(())
+}
+
+/// Makes the board this pump's, and formats its memory where that was ordered and not yet done.
+#[inline(never)]
+fn prepare<H: Hardware>(board: &mut RigBoard<H>, given: &Given) -> Result<(), StartError> {
     board.with(|inner| {
         inner.hardware.set_secret(&given.secret);
         inner.paced = given.pace == Pace::Rig;
     });
+    let order = board.nv_size().saturating_add(SECTOR);
     let ordered =
-        provisioning::read_order(&|at, into| board.nv_read(order.saturating_add(at), into))
-            .map_err(wrong)?;
+        provisioning::read_order(&|at, into| board.nv_read(order.saturating_add(at), into))?;
     if let Some(ordered) = ordered {
-        if !Pump::is_formatted(board, &given.provision).map_err(wrong)? {
-            Pump::format(board, &given.provision, &ordered.tag_secret)
-                .map_err(NotStarted::Memory)?;
+        if !Pump::is_formatted(board, &given.provision)? {
+            Pump::format(board, &given.provision, &ordered.tag_secret)?;
         }
-        board.nv_erase(order / SECTOR).map_err(wrong)?;
+        board.nv_erase(order / SECTOR)?;
     }
-    Ok(given)
+    Ok(())
 }
 
 /// Says that it is ready until the rig says start: why, and from which tick. None where power goes.

@@ -32,11 +32,8 @@ pub(crate) struct StopsByAlarm([Option<u64>; STOPS]);
 impl StopsByAlarm {
     /// Another; true where there were too many lately. They begin to count anew then.
     fn note(&mut self, tick_ms: u64) -> bool {
-        self.0.rotate_left(1);
-        if let Some(last) = self.0.last_mut() {
-            *last = Some(tick_ms);
-        }
-        let oldest = self.0.first().copied().flatten();
+        let [_, oldest, newest] = self.0;
+        self.0 = [oldest, newest, Some(tick_ms)];
         let many = oldest.is_some_and(|at| tick_ms.saturating_sub(at) <= STOPS_WITHIN_MS);
         if many {
             *self = Self::default();
