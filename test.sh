@@ -56,6 +56,10 @@ firmware/scripts/cost.sh
 step "tests that need mosquitto, sqlite3, tmux, python3 or qemu-system-arm"
 cargo test --locked --workspace --no-fail-fast -- --ignored
 
+step "the pump's image: stack"
+# Run above already; here for its figure, which a test that passes keeps to itself.
+cargo test --locked --workspace --test image a_patients_trial -- --ignored --nocapture | grep "stack high-water"
+
 # Lanes of CONTRIBUTING.md with fixed counts; each says what it counted.
 step "evidence: power cuts"
 cargo run --locked -p evidence -- powercut
