@@ -3,7 +3,7 @@
 use anyhow::Context;
 use device_sim::clock::rest;
 use rumqttc::mqttbytes::v5::{Packet, SubscribeFilter};
-use rumqttc::{Client, Event, MqttOptions, QoS};
+use rumqttc::{BrokerSessionResumePolicy, Client, Event, MqttOptions, QoS};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -14,7 +14,7 @@ const SESSION_S: u32 = 86_400;
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
-    subscribed: AtomicU64,
+    listening: AtomicU64,
     sessions_lost: AtomicU64,
     payloads: Mutex<Vec<Vec<u8>>>,
 }
@@ -44,6 +44,9 @@ impl Subscriber {
         options
             .set_keep_alive(5)
             .set_clean_start(false)
+            // A new program with the name of one that left finds what was kept for that one. A client
+            // that is strict would refuse the session for ever.
+            .set_broker_session_resume_policy(BrokerSessionResumePolicy::AllowBrokerOnly)
             .set_session_expiry_interval(Some(SESSION_S));
         let (client, mut connection) = Client::builder(options)
             .capacity(16)
@@ -60,12 +63,16 @@ impl Subscriber {
                             inner.sessions_lost.fetch_add(1, Ordering::SeqCst);
                         }
                         before = true;
+                        if ack.session_present {
+                            // Its subscription is part of it; the client may not be let subscribe.
+                            inner.listening.fetch_add(1, Ordering::SeqCst);
+                        }
                         let filter = SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce);
                         // Said again each time: a broker may have forgotten.
                         let _ = handle.try_subscribe(filter.path, QoS::AtLeastOnce);
                     }
                     Ok(Ok(Event::Incoming(Packet::SubAck(_)))) => {
-                        inner.subscribed.fetch_add(1, Ordering::SeqCst);
+                        inner.listening.fetch_add(1, Ordering::SeqCst);
                     }
                     Ok(Ok(Event::Incoming(Packet::Publish(publish)))) => {
                         let mut payloads = lock(&inner.payloads);
@@ -84,9 +91,9 @@ impl Subscriber {
         })
     }
 
-    /// How often a subscription was granted.
-    pub fn subscribed(&self) -> u64 {
-        self.shared.subscribed.load(Ordering::SeqCst)
+    /// How often a subscription was granted, or found as it was left.
+    pub fn listening(&self) -> u64 {
+        self.shared.listening.load(Ordering::SeqCst)
     }
 
     /// How often the broker had forgotten the session.
@@ -127,4 +134,57 @@ impl Drop for Subscriber {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process;
+
+    fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+        for _ in 0..3_000 {
+            if is_so() {
+                return;
+            }
+            rest(10);
+        }
+        panic!("never within half a minute: {what}");
+    }
+
+    #[test]
+    #[ignore = "needs mosquitto"]
+    fn who_left_and_comes_back_gets_what_was_kept_for_him() {
+        let folder = tempfile::tempdir().unwrap();
+        let port = process::free_port().unwrap();
+        let config = process::mosquitto_as_debian_has_it(folder.path(), port).unwrap();
+        let program = process::find_mosquitto().unwrap();
+        let args = ["-c".into(), config.display().to_string()];
+        let log = folder.path().join("log");
+        let mut broker = process::Part::new("mosquitto", &program, args.into(), &log);
+        broker.start().unwrap();
+        process::wait_listening(port).unwrap();
+        let subscriber = Subscriber::start(port, "kept", "kept/topic").unwrap();
+        until("a subscription", || subscriber.listening() > 0);
+        assert_eq!(subscriber.stop(), Vec::<Vec<u8>>::new());
+
+        let options = MqttOptions::new("sender", ("127.0.0.1", port));
+        let (sender, mut connection) = Client::builder(options).capacity(16).try_build().unwrap();
+        for number in 1..=3_u8 {
+            sender
+                .publish(
+                    "kept/topic",
+                    vec![number],
+                    rumqttc::PublishOptions::at_least_once(),
+                )
+                .unwrap();
+        }
+        let is_ack = |event: &Event| matches!(event, Event::Incoming(Packet::PubAck(_)));
+        let acks = connection.iter().filter_map(Result::ok).filter(is_ack);
+        assert_eq!(acks.take(3).count(), 3);
+
+        let subscriber = Subscriber::start(port, "kept", "kept/topic").unwrap();
+        until("a subscription", || subscriber.listening() > 0);
+        until("three messages", || subscriber.count() >= 3);
+        assert_eq!(subscriber.stop(), [[1], [2], [3]]);
+    }
 }

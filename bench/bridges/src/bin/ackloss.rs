@@ -141,7 +141,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let topic = format!("ackloss/{name}");
     let subscribe = || -> anyhow::Result<Subscriber> {
         let subscriber = Subscriber::start(args.port, &format!("ackloss-sub-{name}"), &topic)?;
-        wait("a subscription", || subscriber.subscribed() > 0)?;
+        wait("a subscription", || subscriber.listening() > 0)?;
         Ok(subscriber)
     };
     let mut payloads = Vec::new();

@@ -314,7 +314,7 @@ impl Bench {
             recorder = Some(made);
         } else {
             let receiver = Subscriber::start(broker_port, "receiver", TOPIC)?;
-            wait("the subscription", || receiver.subscribed() > 0)?;
+            wait("the subscription", || receiver.listening() > 0)?;
             subscriber = Some(receiver);
         }
         let mut bridge = match way {
