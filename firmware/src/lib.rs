@@ -12,7 +12,9 @@
 //! `start` begins, `patient` and `watch` are what it does about keys and sensors, and [`acts`] is
 //! what a clinician may do. `sound` looks each time whether the delivery data in RAM are as they
 //! were left, and [`watchdog`] says when all of it makes progress. [`face`] and [`texts`] are what
-//! people see. [`mod@line`] is the serial line, which reads the pump and cannot change it.
+//! people see; [`screen`], by [`font`], draws the face for a small display, [`pad`] is a keypad of
+//! five keys, and [`front`] is both on a board that has them.
+//! [`mod@line`] is the serial line, which reads the pump and cannot change it.
 //! [`station`] is the loop of an image, over [`provisioning`] and, on a bench, the [`rig`].
 //!
 //! Invariants: an event is in the journal before its tick is shown; no message from outside
@@ -26,12 +28,15 @@ pub mod alarms;
 pub mod board;
 pub mod dose;
 pub mod face;
+pub mod font;
+pub mod front;
 pub mod journal;
 pub mod keypad;
 pub mod ledger;
 pub mod line;
 mod memory;
 pub mod motion;
+pub mod pad;
 mod patient;
 pub mod program;
 pub mod prompt;
@@ -42,6 +47,7 @@ pub mod ratchet;
 mod recall;
 pub mod rig;
 pub mod score;
+pub mod screen;
 mod seal;
 pub mod settings;
 mod sound;

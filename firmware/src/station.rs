@@ -6,9 +6,11 @@
 //! ([`crate::rig`]). Wall time for the serial line is always the counter's.
 
 use crate::board::{Board, NvError, SECTOR, Sensors};
+use crate::front::{Front, Panel};
 use crate::line::Line;
+use crate::pad::PadKey;
 use crate::provisioning::{self, Given, Pace};
-use crate::pump::{Pump, StartError, StartFailed};
+use crate::pump::{Input, Pump, StartError, StartFailed};
 use crate::rig::{self, Done, FromRig, Health, Kept, LineState, NotStarted, Seen, ToRig};
 use crate::watchdog::SERVE_MS;
 use core::cell::RefCell;
@@ -250,6 +252,22 @@ impl<H: Hardware> Board for RigBoard<H> {
 
 /// Runs a pump on this hardware until its power goes.
 pub fn run<H: Hardware>(hardware: H) {
+    serve(hardware, |_, _| None);
+}
+
+/// As [`run`], on a board that has keys and a display of its own.
+pub fn run_with_panel<H: Hardware + Panel>(hardware: H) {
+    let mut front = Front::default();
+    serve(hardware, |station, pump| {
+        station.serve_front(pump, &mut front)
+    });
+}
+
+/// `front` has its turn after all else, and says when it is next due.
+fn serve<H: Hardware>(
+    hardware: H,
+    mut front: impl FnMut(&Station, &mut Pump<RigBoard<H>>) -> Option<Uptime>,
+) {
     // Borrowed and not taken out: a pump is large, and a copy of it is stack.
     let mut begun = begin(RigBoard::new(hardware));
     let (pump, start) = match &mut begun {
@@ -280,7 +298,9 @@ pub fn run<H: Hardware>(hardware: H) {
     }
     loop {
         station.turn(pump);
+        let due = front(&station, pump);
         let until = station.next_wake(pump);
+        let until = due.map_or(until, |due| until.min(due));
         if !pump.board().with(|inner| inner.hardware.rest(until)) {
             return;
         }
@@ -551,6 +571,32 @@ impl Station {
                 return;
             }
         }
+    }
+
+    /// Takes the keys on the board's own lines, then shows what became of them.
+    #[inline(never)]
+    fn serve_front<H: Hardware + Panel>(
+        &self,
+        pump: &mut Pump<RigBoard<H>>,
+        front: &mut Front,
+    ) -> Option<Uptime> {
+        let tick_ms = self.granted_ms;
+        let mut edges: heapless::Vec<_, { 2 * PadKey::ALL.len() }> = heapless::Vec::new();
+        pump.board().with(|inner| {
+            front.handle_lines(tick_ms, &mut inner.hardware, |key, pressed| {
+                // There is room for two edges a key.
+                let _ = edges.push((key, pressed));
+            });
+        });
+        for (key, pressed) in edges {
+            // Keys are never refused.
+            let _ = pump.handle(tick_ms, Input::Key { key, pressed });
+        }
+        let face = pump.face(tick_ms, self.line.monitored(pump.board().uptime()));
+        pump.board()
+            .with(|inner| front.show(face, &mut inner.hardware));
+        let due = front.next_due().filter(|_| !self.paced)?;
+        Some(Uptime::from_millis(due))
     }
 
     fn next_wake<H: Hardware>(&self, pump: &Pump<RigBoard<H>>) -> Uptime {
