@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 /// Each image and the folder of its memory map.
-const IMAGES: [(&str, &str); 2] = [("mps2", "mps2"), ("mps2-cost", "mps2")];
+const IMAGES: [(&str, &str); 3] = [("mps2", "mps2"), ("mps2-cost", "mps2"), ("lm3s", "lm3s")];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
