@@ -16,7 +16,7 @@ missing=()
 for tool in mosquitto mosquitto_sub sqlite3 tmux python3 strace qemu-system-arm; do
   PATH="$PATH:/usr/sbin" command -v "$tool" >/dev/null || missing+=("$tool")
 done
-firmware/scripts/build.sh --check || missing+=("a way to build the pump's image")
+{ firmware/scripts/build.sh --check mps2 && firmware/scripts/build.sh --check lm3s; } || missing+=("a way to build the pump's image")
 { python3 -c "import cryptography" || /usr/bin/python3 -c "import cryptography"; } 2>/dev/null || missing+=(python3-cryptography)
 if [ ${#missing[@]} -gt 0 ]; then
   step "installing ${packages[*]}"
@@ -52,6 +52,7 @@ cargo test --locked --workspace --no-fail-fast
 
 step "the pump's image: size, and instructions of an event"
 firmware/scripts/cost.sh
+firmware/scripts/build.sh lm3s
 
 step "tests that need mosquitto, sqlite3, tmux, python3 or qemu-system-arm"
 cargo test --locked --workspace --no-fail-fast -- --ignored
