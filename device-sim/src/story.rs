@@ -179,6 +179,7 @@ fn what_is_always_so(
     let cut = |what: &What| matches!(what, What::PowerCut { .. } | What::ProgramHangs);
     let mut before = (0, 0, 0, 0);
     let mut boots = 0;
+    let (mut missing, mut declared) = (Vec::new(), Vec::new());
     for (raw, tag) in journal {
         match check.next(raw, tag) {
             Finding::Good | Finding::Proven => {}
@@ -194,7 +195,13 @@ fn what_is_always_so(
         if head.seq != before.0 + 1 && !may_miss {
             wrong.push(format!("seq {} follows {}", head.seq, before.0));
         }
+        if head.seq > before.0 + 1 {
+            missing.push(before.0 + 1..head.seq);
+        }
         before.0 = head.seq;
+        if let Body::JournalLost(lost) = body {
+            declared.push(lost.from_seq..=lost.to_seq);
+        }
         boots += u32::from(matches!(body, Body::PoweredOn(_)));
         if let Body::Delivered(d) = body {
             let now = (d.delivered_nl, d.programmed_nl, d.encoder_counts);
@@ -206,6 +213,10 @@ fn what_is_always_so(
             }
             (before.1, before.2, before.3) = now;
         }
+    }
+    let is_declared = |seq: &u64| declared.iter().any(|range| range.contains(seq));
+    if let Some(seq) = missing.into_iter().flatten().find(|seq| !is_declared(seq)) {
+        wrong.push(format!("seq {seq} is gone and nothing declares it lost"));
     }
     let told_nl = crate::math::float(before.1);
     let off = (told_nl - moved_nl).abs();

@@ -83,6 +83,13 @@ pub struct Journal {
     first_held: u64,
 }
 
+/// How far reading the journal again has come: the next slot, and the seq before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scrub(Option<(u32, u64)>);
+
+/// The most seqs that one [`Journal::scrub`] names at once.
+const NAMED_MAX: u64 = 64;
+
 /// What reading the whole journal showed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
@@ -206,6 +213,70 @@ impl Journal {
         Ok(None)
     }
 
+    /// The slots of the memory.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Reads so many slots again, from where it was left. Events that were there, can be read no
+    /// more and are declared nowhere end it: their first and last seq. The next call goes on behind
+    /// them.
+    pub(crate) fn scrub<B: Board>(
+        &self,
+        board: &B,
+        at: &mut Scrub,
+        slots: u32,
+    ) -> Result<Option<(u64, u64)>, NvError> {
+        let Some((last, end)) = self.last else {
+            return Ok(None);
+        };
+        // Behind the newest event is the oldest one: nothing comes before that.
+        let (mut slot, mut before) = at.0.unwrap_or((self.after(end), 0));
+        for _ in 0..slots {
+            let seq = self.read(board, slot)?.map(|entry| entry.head.seq);
+            let until = match seq {
+                Some(seq) => seq,
+                None if slot == end => last.saturating_add(1),
+                None => before,
+            };
+            let mut from = before.saturating_add(1);
+            while from < until {
+                let Some(said) = self.declared(board, from)? else {
+                    break;
+                };
+                from = said.saturating_add(1);
+            }
+            // Held elsewhere: the ring was turned over the place of this reading meanwhile.
+            if from < until && self.find(board, from)?.is_none() {
+                let mut to = from;
+                while to + 1 < until.min(from.saturating_add(NAMED_MAX))
+                    && self.find(board, to + 1)?.is_none()
+                {
+                    to += 1;
+                }
+                at.0 = Some((slot, to));
+                return Ok(Some((from, to)));
+            }
+            before = if slot == end {
+                0
+            } else {
+                seq.unwrap_or(before)
+            };
+            slot = self.after(slot);
+        }
+        at.0 = Some((slot, before));
+        Ok(None)
+    }
+
+    /// Through which seq an event says that this one is lost.
+    fn declared<B: Board>(&self, board: &B, seq: u64) -> Result<Option<u64>, NvError> {
+        let said = self.says_lost(board, seq)?;
+        Ok(said.and_then(|entry| match decode(&entry.raw) {
+            Ok((_, Body::JournalLost(lost))) => Some(lost.to_seq),
+            Ok(_) | Err(_) => None,
+        }))
+    }
+
     /// Writes an event behind the newest. Done means that it is there after a cut.
     ///
     /// # Errors
@@ -257,14 +328,22 @@ impl Journal {
         let Ok(distance) = u32::try_from(last.saturating_sub(seq)) else {
             return Ok(None);
         };
-        if seq == 0 || seq > last || distance >= self.slots {
+        if seq == 0 || seq > last {
             return Ok(None);
         }
         // Torn slots lie between: then it is further back than its seq says. Events that found no
-        // room have no slot: then it is further on.
-        let (mut slot, mut left) = (self.back(end, distance), self.slots - distance);
-        let mut forward = false;
-        while left > 0 {
+        // room have no slot: then it is further on, and the oldest ones are looked for from the
+        // first slot there is.
+        let turned = self.first_held > 1;
+        let oldest = if turned { self.after(end) } else { 0 };
+        let before_end = if turned { self.slots - 1 } else { end };
+        let mut forward = distance > before_end;
+        let mut slot = if forward {
+            oldest
+        } else {
+            self.back(end, distance)
+        };
+        for _ in 0..self.slots {
             let step = match self.read(board, slot)? {
                 Some(entry) if entry.head.seq == seq => return Ok(Some(entry)),
                 Some(entry) if entry.head.seq > seq && forward => return Ok(None),
@@ -277,14 +356,24 @@ impl Journal {
                 }
                 None => 1,
             };
-            left = left.saturating_sub(step);
-            slot = if forward {
-                self.after(slot)
+            if forward {
+                slot = self.after(slot);
+            } else if step > self.behind(slot, oldest) {
+                (slot, forward) = (oldest, true);
             } else {
-                self.back(slot, step)
-            };
+                slot = self.back(slot, step);
+            }
         }
         Ok(None)
+    }
+
+    /// How many slots lie between the oldest one and this.
+    fn behind(&self, slot: u32, oldest: u32) -> u32 {
+        if slot >= oldest {
+            slot - oldest
+        } else {
+            slot + self.slots - oldest
+        }
     }
 
     /// Reads all events that are held, oldest first.

@@ -6,11 +6,15 @@
 //! whatever order they are heard.
 
 use crate::board::{Board, NvError};
-use crate::journal::{Entry, Journal};
+use crate::journal::{Entry, Journal, Scrub};
 use crate::ratchet::Ratchet;
 use protocol::chain::{ChainHead, checkpoint_message};
 use protocol::event::{Body, Checkpoint, Head, JournalLost};
 use protocol::hex::Hex;
+
+/// The journal is read again in so many parts, one each so often.
+const SCRUB_PARTS: u32 = 60;
+const SCRUB_MS: u64 = 60_000;
 
 /// The journal with the chain and the key.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct Ledger {
     head: ChainHead,
     lost: u64,
     failing: bool,
+    scrub: Scrub,
+    scrub_at: u64,
 }
 
 impl Ledger {
@@ -34,6 +40,8 @@ impl Ledger {
             head: genesis,
             lost: 0,
             failing: false,
+            scrub: Scrub::default(),
+            scrub_at: 0,
         }
     }
 
@@ -112,6 +120,33 @@ impl Ledger {
         }
         self.lost = self.lost.saturating_add(1);
         None
+    }
+
+    /// Reads the journal again, a part a minute, so that an hour reads all of it. True where something
+    /// was found.
+    pub(crate) fn scrub_if_due<B: Board>(&mut self, board: &mut B, tick_ms: u64) -> bool {
+        if tick_ms < self.scrub_at {
+            return false;
+        }
+        self.scrub_at = tick_ms.saturating_add(SCRUB_MS);
+        self.scrub(board, tick_ms, self.journal.slots() / SCRUB_PARTS + 1)
+    }
+
+    /// Reads all of it; the first that is found, as [`Self::scrub_if_due`].
+    pub(crate) fn scrub_all<B: Board>(&mut self, board: &mut B, tick_ms: u64) -> bool {
+        self.scrub(board, tick_ms, self.journal.slots())
+    }
+
+    /// What can be read no more and was not declared is declared lost: nobody waits for it then.
+    fn scrub<B: Board>(&mut self, board: &mut B, tick_ms: u64, slots: u32) -> bool {
+        let found = self.journal.scrub(board, &mut self.scrub, slots);
+        let Some((from_seq, to_seq)) = found.ok().flatten() else {
+            return false;
+        };
+        let lost = JournalLost { from_seq, to_seq };
+        // Where it finds no room, the next round finds it again.
+        self.record(board, tick_ms, &lost.into());
+        true
     }
 
     /// Writes a signed checkpoint and replaces the key.

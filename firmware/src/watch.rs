@@ -20,6 +20,8 @@ pub(crate) const LOOK_MS: u64 = 60_000;
 /// has not found what is wrong (Open PCA requirements, alert-stop-start sequence).
 const STOPS: usize = 3;
 const STOPS_WITHIN_MS: u64 = 600_000;
+/// So many gaps of the journal are declared at a start; what is left, a part a minute.
+const DECLARED_AT_START: u8 = 16;
 const JOURNAL_PART: u8 = 1;
 pub(crate) const WATCHDOG_PART: u8 = 1 << 4;
 /// Parts without which nothing may be infused: motor, encoder, watchdog, memory.
@@ -124,7 +126,17 @@ impl<B: Board> Pump<B> {
         self.look_at_memory();
     }
 
+    /// What reading the journal at the start showed to be gone is declared before anything else.
+    fn declare_damage(&mut self) {
+        for _ in 0..DECLARED_AT_START {
+            if !self.ledger.scrub_all(&mut self.board, self.now) {
+                return;
+            }
+        }
+    }
+
     fn look_at_memory(&mut self) {
+        self.damaged |= self.ledger.scrub_if_due(&mut self.board, self.now);
         let failing = self.ledger.failing();
         let told = self.alarms.is_active(AlarmCode::Storage);
         if failing || self.damaged == told {
@@ -231,6 +243,7 @@ impl<B: Board> Pump<B> {
         }
         if self.damaged {
             self.failed_parts |= JOURNAL_PART;
+            self.declare_damage();
         }
         self.log(SelfTest {
             passed: self.failed_parts == 0,
