@@ -2,7 +2,7 @@
 //! than it is programmed, its own clock is wrong, events are gone for ever. Pure; the pump's own
 //! conditions are beside it in [`crate::bed`], both become alarms.
 
-use protocol::event::{Body, BolusDecision, BootReason, Delivered, Purpose};
+use protocol::event::{Body, BolusDecision, BootReason, Delivered, JournalLost, Purpose};
 use protocol::event::{PoweredOn, Priority};
 
 const MINUTE_MS: i64 = 60_000;
@@ -18,6 +18,9 @@ const FLOW_ANEW_MS: i64 = 60 * MINUTE_MS;
 const GROUP_NL: u64 = 5_000;
 /// A pump's own clock may be so far off before it is told.
 const CLOCK_MS: i64 = 24 * 60 * MINUTE_MS;
+
+/// Ranges that are missing and of which the pump said nothing yet, at most.
+const MISSING_MAX: usize = 64;
 
 /// An alarm of this file: name, priority, words.
 pub type Doubt = (&'static str, Priority, String);
@@ -43,7 +46,9 @@ pub struct Doubts {
     starts: Vec<Start>,
     counter_fell: Option<(u64, u64)>,
     counter: Option<u64>,
-    lost_through: u64,
+    seen: u64,
+    /// What did not come though something after it did, oldest first.
+    missing: Vec<(u64, u64)>,
     lost: u64,
     clock_shows: Option<i64>,
     infusing: bool,
@@ -55,16 +60,16 @@ pub struct Doubts {
 impl Doubts {
     /// Something is on disk that the pump did at `at`; `seq` is that of the event.
     pub fn handle(&mut self, at: i64, seq: u64, body: &Body) {
+        if seq > self.seen.saturating_add(1) {
+            self.missing.truncate(MISSING_MAX - 1);
+            self.missing.push((self.seen + 1, seq - 1));
+        }
+        self.seen = self.seen.max(seq);
         match body {
             Body::PoweredOn(on) => self.handle_start(at, seq, on),
             Body::ClockSet(_) => self.clock_shows = None,
             Body::Delivered(counters) => self.handle_counters(at, counters),
-            Body::JournalLost(lost) => {
-                let from = lost.from_seq.max(self.lost_through.saturating_add(1));
-                let more = lost.to_seq.saturating_add(1).saturating_sub(from);
-                self.lost = self.lost.saturating_add(more);
-                self.lost_through = self.lost_through.max(lost.to_seq);
-            }
+            Body::JournalLost(lost) => self.handle_lost(lost),
             Body::InfusionStarted(started) => {
                 self.infusing = started.purpose == Purpose::Therapy;
                 (self.since, self.flow) = (None, None);
@@ -97,6 +102,26 @@ impl Doubts {
             | Body::Unknown(_) => {}
         }
         self.last_at = Some(self.last_at.map_or(at, |last| last.max(at)));
+    }
+
+    /// What was stored before the pump lost it is not lost.
+    fn handle_lost(&mut self, lost: &JournalLost) {
+        let mut left = Vec::new();
+        for (from, to) in std::mem::take(&mut self.missing) {
+            let (gone_from, gone_to) = (from.max(lost.from_seq), to.min(lost.to_seq));
+            if gone_from > gone_to {
+                left.push((from, to));
+                continue;
+            }
+            self.lost = self.lost.saturating_add(gone_to - gone_from + 1);
+            if from < gone_from {
+                left.push((from, gone_from - 1));
+            }
+            if gone_to < to {
+                left.push((gone_to + 1, to));
+            }
+        }
+        self.missing = left;
     }
 
     fn handle_start(&mut self, at: i64, seq: u64, on: &PoweredOn) {
@@ -241,7 +266,7 @@ fn flow_row(flow: Flow) -> Doubt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::event::{BolusDelivered, BolusRequested, InfusionStarted, JournalLost};
+    use protocol::event::{BolusDelivered, BolusRequested, InfusionStarted};
 
     fn on(reason: BootReason, own_clock_utc_ms: Option<u64>) -> Body {
         PoweredOn {
@@ -371,8 +396,23 @@ mod tests {
         doubts.handle(0, 11, &lost(1, 10));
         doubts.handle(0, 17, &lost(1, 16));
         let words = doubts.rows(0).remove(0).2;
-        assert!(words.starts_with("16 EVENTS LOST"), "{words}");
+        assert!(words.starts_with("15 EVENTS LOST"), "{words}");
         doubts.handle(0, u64::MAX, &lost(0, u64::MAX));
         assert_eq!(names(&doubts, 0).len(), 1);
+    }
+
+    #[test]
+    fn what_was_stored_before_the_pump_lost_it_is_not_told_as_lost() {
+        let mut doubts = Doubts::default();
+        let lost = |from_seq, to_seq| Body::from(JournalLost { from_seq, to_seq });
+        for seq in (1..=20).chain(26..=30) {
+            doubts.handle(0, seq, &lost(seq, seq));
+        }
+        doubts.handle(0, 31, &lost(1, 10));
+        assert!(doubts.rows(0).is_empty());
+        doubts.handle(0, 32, &lost(1, 22));
+        doubts.handle(0, 33, &lost(1, 28));
+        let words = doubts.rows(0).remove(0).2;
+        assert!(words.starts_with("5 EVENTS LOST"), "{words}");
     }
 }
