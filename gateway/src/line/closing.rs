@@ -39,8 +39,9 @@ impl Line {
                 .map_err(|e| e.to_string())
         });
         let seq = chain.seq();
-        drop(own);
+        // Before anybody may see that the chain is closed: its last rows wait for a receipt too.
         self.parts.note_stored(now.uptime, &source, seq);
+        drop(own);
         match closed {
             Ok(()) => {
                 let trial = self.parts.config.trial.clone();
