@@ -38,13 +38,15 @@ impl Bedside {
     /// # Errors
     /// Where the spool cannot be read or written.
     pub fn open(
-        spool: Box<dyn SpoolFile>,
+        mut spool: Box<dyn SpoolFile>,
         gw: &str,
         beds: &[BedConfig],
         mode: Mode,
         now: Now,
     ) -> Result<Self, record::Error> {
         let session = spool.begin_session(now.utc.as_unix_millis())?;
+        let kept: Vec<&str> = beds.iter().map(|bed| bed.trial.as_str()).collect();
+        spool.prune(now.utc.as_unix_millis(), &kept)?;
         let outbox = Arc::new(Mutex::new(read_outbox(spool.as_ref(), now.uptime)?));
         let mut bedside = Self {
             store: Store::new(spool),

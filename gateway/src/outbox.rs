@@ -2,7 +2,8 @@
 //!
 //! A PUBACK moves nothing here but the window: brokers lost up to all of what they had
 //! acknowledged (`facts/gateway-mqtt.md` §0). Only a recorder's receipt does; where it shows no
-//! progress, everything above it is sent again.
+//! progress, everything above it is sent again. Where several recorders listen, the one that has
+//! least counts: none hides the gap of another.
 
 use protocol::time::Uptime;
 use std::collections::BTreeMap;
@@ -23,7 +24,28 @@ struct Cursor {
     stored: u64,
     sent: u64,
     recorded: u64,
+    /// What each recorder said last.
+    said: BTreeMap<String, Said>,
     progress_at: Uptime,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    through: u64,
+    /// Since this connection stands: then it is there, and is waited for.
+    live: bool,
+}
+
+impl Cursor {
+    /// The least of those that are there; where none spoke yet, what anybody said before.
+    fn covered(&self) -> u64 {
+        let live = self.said.values().filter(|said| said.live);
+        let before = self.said.values().map(|said| said.through).max();
+        live.map(|said| said.through)
+            .min()
+            .or(before)
+            .unwrap_or(self.recorded)
+    }
 }
 
 /// The cursors of all sources.
@@ -43,6 +65,7 @@ impl Outbox {
                 stored,
                 sent: recorded,
                 recorded,
+                said: BTreeMap::new(),
                 progress_at: now,
             },
         );
@@ -60,25 +83,53 @@ impl Outbox {
         }
     }
 
-    /// A recorder has everything through `seq`. One that has less than before has lost its record:
-    /// all above is sent again.
-    pub fn note_receipt(&mut self, now: Uptime, key: &Key, seq: u64) {
-        if let Some(cursor) = self.cursors.get_mut(key) {
-            if seq != cursor.recorded {
-                cursor.progress_at = now;
-            }
-            if seq < cursor.recorded {
-                cursor.sent = seq;
-            }
-            cursor.recorded = seq;
-            cursor.sent = cursor.sent.max(seq);
+    /// A recorder has everything through `seq`, and says so now, or the broker remembers that it
+    /// did. One that has less than before has lost its record: all above is sent again. Whether
+    /// that is news of this recorder.
+    pub fn note_receipt(
+        &mut self,
+        now: Uptime,
+        key: &Key,
+        recorder: &str,
+        through: u64,
+        live: bool,
+    ) -> bool {
+        let Some(cursor) = self.cursors.get_mut(key) else {
+            return false;
+        };
+        let before = cursor.said.get(recorder).copied();
+        let live = live || before.is_some_and(|said| said.live);
+        let said = Said { through, live };
+        cursor.said.insert(recorder.to_owned(), said);
+        let covered = cursor.covered();
+        if covered != cursor.recorded {
+            cursor.progress_at = now;
         }
+        if covered < cursor.recorded {
+            cursor.sent = covered;
+        }
+        cursor.recorded = covered;
+        cursor.sent = cursor.sent.max(covered);
+        before.is_none_or(|said| said.through != through)
+    }
+
+    /// A recorder that is there named all that it has: of every other chain it has nothing.
+    /// Gives those of which that is news.
+    pub fn note_unnamed(&mut self, now: Uptime, recorder: &str, named: &[Key]) -> Vec<Key> {
+        let keys = self.cursors.keys().filter(|key| !named.contains(key));
+        let mut unnamed: Vec<Key> = keys.cloned().collect();
+        unnamed.retain(|key| self.note_receipt(now, key, recorder, 0, true));
+        unnamed
     }
 
     /// The connection is new, or the broker refused: what it had is gone.
     pub fn reset(&mut self, now: Uptime) {
         self.in_flight = 0;
         for cursor in self.cursors.values_mut() {
+            for said in cursor.said.values_mut() {
+                said.live = false;
+            }
+            cursor.recorded = cursor.covered();
             cursor.sent = cursor.recorded;
             cursor.progress_at = now;
         }
@@ -114,13 +165,18 @@ impl Outbox {
         }
     }
 
+    /// The file holds no rows of a source any more: nothing of it waits.
+    pub fn forget(&mut self, key: &Key) {
+        self.cursors.remove(key);
+    }
+
     /// The broker answered one batch, whatever it said.
     pub fn note_answered(&mut self, now: Uptime) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.answered_at = now;
     }
 
-    /// What a recorder has of a source.
+    /// What every recorder has of a source.
     pub fn recorded(&self, key: &Key) -> u64 {
         self.cursors.get(key).map_or(0, |c| c.recorded)
     }
@@ -166,7 +222,7 @@ mod tests {
             Some((key(), 0)),
             "no receipt: again"
         );
-        outbox.note_receipt(later, &key(), 100);
+        outbox.note_receipt(later, &key(), "ward", 100, true);
         assert!(outbox.is_empty());
     }
 
@@ -174,8 +230,45 @@ mod tests {
     fn a_recorder_that_lost_its_record_gets_everything_again() {
         let mut outbox = Outbox::default();
         outbox.open(Uptime::ZERO, key(), 100, 100);
-        outbox.note_receipt(Uptime::ZERO, &key(), 10);
+        outbox.note_receipt(Uptime::ZERO, &key(), "ward", 10, true);
         assert_eq!(outbox.poll_batch(Uptime::ZERO), Some((key(), 10)));
+    }
+
+    #[test]
+    fn a_recorder_that_names_all_but_one_chain_has_nothing_of_that() {
+        let other = || ("T".to_owned(), "gw.T".to_owned());
+        let mut outbox = Outbox::default();
+        outbox.open(Uptime::ZERO, key(), 100, 100);
+        outbox.open(Uptime::ZERO, other(), 30, 30);
+        outbox.note_receipt(Uptime::ZERO, &other(), "ward", 30, true);
+        let unnamed = outbox.note_unnamed(Uptime::ZERO, "ward", &[other()]);
+        assert_eq!(unnamed, [key()]);
+        assert_eq!(outbox.poll_batch(Uptime::ZERO), Some((key(), 0)));
+        assert_eq!(outbox.note_unnamed(Uptime::ZERO, "ward", &[other()]), []);
+    }
+
+    #[test]
+    fn no_recorder_hides_the_gap_of_another() {
+        let mut outbox = Outbox::default();
+        outbox.open(Uptime::ZERO, key(), 100, 0);
+        outbox.note_sent(&key(), 100);
+        outbox.note_answered(Uptime::ZERO);
+        assert!(outbox.note_receipt(Uptime::ZERO, &key(), "a", 100, true));
+        assert!(outbox.note_receipt(Uptime::ZERO, &key(), "b", 49, true));
+        assert!(!outbox.note_receipt(Uptime::ZERO, &key(), "a", 100, true));
+        assert_eq!((outbox.recorded(&key()), outbox.is_empty()), (49, false));
+        assert_eq!(outbox.poll_batch(Uptime::ZERO), Some((key(), 49)));
+        outbox.note_sent(&key(), 100);
+        let later = Uptime::from_millis(RESEND_AFTER_MS);
+        assert_eq!(outbox.poll_batch(later), Some((key(), 49)), "lost again");
+        outbox.note_receipt(later, &key(), "b", 100, true);
+        assert!(outbox.is_empty());
+        // One that is there no more is not waited for, whatever the broker remembers of it.
+        outbox.note_stored(later, &key(), 120);
+        outbox.reset(later);
+        outbox.note_receipt(later, &key(), "b", 100, false);
+        outbox.note_receipt(later, &key(), "a", 120, true);
+        assert!(outbox.is_empty());
     }
 
     #[test]

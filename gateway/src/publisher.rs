@@ -33,6 +33,8 @@ const NEWS_EVERY_MS: u64 = 20;
 const NEWS_ACCELERATED_MS: u64 = 250;
 /// The list of alarms goes out so often; at each state while one is active.
 const ALARMS_EVERY_MS: u64 = 1_000;
+/// The spool is made smaller so often, and at a start.
+const PRUNE_EVERY_MS: u64 = 24 * 3_600_000;
 const TICK: Duration = Duration::from_millis(100);
 
 pub(crate) struct Publisher {
@@ -62,6 +64,7 @@ pub(crate) struct Around {
     not_believed: u64,
     room: Option<Room>,
     looked_at: Option<Uptime>,
+    pruned_at: Uptime,
 }
 
 impl Around {
@@ -73,6 +76,7 @@ impl Around {
             not_believed: 0,
             room: None,
             looked_at: None,
+            pruned_at: now,
         }
     }
 }
@@ -230,8 +234,10 @@ impl Publisher {
             let (uplink, store, wanted) = (self.uplink.clone(), self.store.clone(), key.clone());
             let read =
                 tokio::task::spawn_blocking(move || uplink.read_batch(&store, &wanted, after));
-            let Ok(Ok(Some(batch))) = read.await else {
-                return;
+            let batch = match read.await {
+                Ok(Ok(Some(batch))) => batch,
+                Ok(Ok(None)) => continue,
+                Ok(Err(_)) | Err(_) => return,
             };
             let link = self.link.clone();
             in_flight.spawn(async move { Done::Batch(key, publish(&link, batch).await) });
@@ -240,7 +246,8 @@ impl Publisher {
 
     fn handle_receipt(&mut self, recorder: &str, message: &Message) {
         let now = self.clock.now();
-        let news = match self.uplink.handle_receipt(now, recorder, &message.payload) {
+        let (payload, retained) = (&message.payload, message.retained);
+        let news = match self.uplink.handle_receipt(now, recorder, payload, retained) {
             Ok(news) if news.is_empty() => return,
             Ok(news) => news,
             Err(e) => {
@@ -338,6 +345,11 @@ impl Publisher {
             around.looked_at = Some(now);
             around.room = disk::look(&self.spool);
         }
+        if now.millis_since(around.pruned_at) >= PRUNE_EVERY_MS {
+            around.pruned_at = now;
+            self.prune();
+        }
+        let around = &self.around;
         let seconds_since = |at: Uptime| now.millis_since(at) / 1_000;
         for bed in &self.beds {
             let since = lock(&self.outbox).waiting_since(&bed.config.trial);
@@ -349,6 +361,17 @@ impl Publisher {
             technical.not_believed = around.not_believed;
             technical.room = around.room;
         }
+    }
+
+    /// Makes room: what a recorder has had for 30 days goes, of closed trials that have no bed here.
+    fn prune(&self) {
+        let utc = self.clock.now().utc.as_unix_millis();
+        let (store, beds) = (self.store.clone(), self.beds.clone());
+        tokio::task::spawn_blocking(move || {
+            let kept: Vec<&str> = beds.iter().map(|bed| bed.config.trial.as_str()).collect();
+            // Where that fails, the next append fails too, and that is alarmed.
+            let _ = store.write(|spool| spool.prune(utc, &kept));
+        });
     }
 }
 

@@ -18,8 +18,9 @@ use crate::mqtt::{self, Incoming, Link, Message, Url};
 use files::{Files, GROUP_MAX};
 use folder::DiskFolder;
 use intake::{Refusals, open_batch};
-use protocol::keys::KeyPair;
-use protocol::topics::{EvBatch, Topics};
+use protocol::keys::{KeyPair, open_json};
+use protocol::topics::{EvBatch, Status, Topic, Topics};
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -54,6 +55,8 @@ pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 enum Order {
     Batch(Box<(EvBatch, Message)>),
     Connected,
+    /// A gateway is there: it is told what there is of it.
+    Asked(String),
     Stop,
 }
 
@@ -204,8 +207,8 @@ impl Task {
     async fn handle_news(&mut self, news: Incoming) {
         match news {
             Incoming::Connected => {
-                let filter = self.topics.ev("+", "+");
-                if let Err(e) = self.link.subscribe(vec![filter]).await {
+                let filters = vec![self.topics.ev("+", "+"), self.topics.status("+")];
+                if let Err(e) = self.link.subscribe(filters).await {
                     crate::say!("thecal recorder: cannot subscribe at {}: {e}", self.broker);
                 }
                 let _ = self.orders.send(Order::Connected);
@@ -223,6 +226,10 @@ impl Task {
     /// A batch that is not believed is answered, so that it does not come for ever, and never
     /// occupies an identity.
     async fn handle_message(&mut self, message: Message) {
+        if let Some(Topic::Status { gw }) = self.topics.parse(&message.topic) {
+            self.handle_status(&gw, &message);
+            return self.link.acknowledge(&message).await;
+        }
         let opened = open_batch(&self.topics, &self.trust, &message.topic, &message.payload);
         let why = match opened {
             Ok(batch) => {
@@ -235,6 +242,16 @@ impl Task {
             crate::say!("thecal recorder: {line}");
         }
         self.link.acknowledge(&message).await;
+    }
+
+    /// A gateway that comes is told what is here, also where that is nothing: what a recorder lost
+    /// is sent again though nobody adds to it any more.
+    fn handle_status(&self, gw: &str, message: &Message) {
+        let text = String::from_utf8_lossy(&message.payload);
+        let opened = open_json::<Status>(&text, |key| self.trust.accepts(gw, key));
+        if opened.is_ok_and(|(status, _)| status.gw == gw && status.state == "online") {
+            let _ = self.orders.send(Order::Asked(gw.to_owned()));
+        }
     }
 
     async fn answer(&self, done: Committed) {
@@ -267,20 +284,26 @@ fn run_files(
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let mut batches = Vec::new();
+        let mut asked = BTreeSet::new();
         let (mut connected, mut stop) = (false, false);
         let mut next = first;
         while let Some(order) = next.take() {
             match order {
                 Order::Batch(batch) => batches.push(*batch),
                 Order::Connected => connected = true,
+                Order::Asked(gw) => drop(asked.insert(gw)),
                 Order::Stop => stop = true,
             }
             if batches.len() < GROUP_MAX && !stop {
                 next = orders.try_recv().ok();
             }
         }
-        let done = files.commit(clock.now(), batches, connected);
+        let now = clock.now();
+        let mut done = files.commit(now, batches, connected);
         let failed = done.failed.is_some();
+        asked.retain(|gw| !failed && done.receipts.iter().all(|receipt| receipt.gw != *gw));
+        done.receipts
+            .extend(asked.iter().map(|gw| files.receipt(now, gw)));
         if !(done.answered.is_empty() && done.receipts.is_empty() && !failed)
             && tell.send(done).is_err()
         {

@@ -50,6 +50,12 @@ pub trait SpoolFile: Send + std::fmt::Debug {
 
     /// What the newest receipt of a source covers; 0 where there is none.
     fn receipted(&self, trial: &str, source: &str) -> Result<u64, Error>;
+
+    /// Removes what a recorder has had for 30 days, of closed trials that are not in `kept`; how
+    /// many rows.
+    fn prune(&mut self, _now_utc_ms: i64, _kept: &[&str]) -> Result<u64, Error> {
+        Ok(0)
+    }
 }
 
 impl SpoolFile for Spool {
@@ -100,5 +106,9 @@ impl SpoolFile for Spool {
 
     fn receipted(&self, trial: &str, source: &str) -> Result<u64, Error> {
         self.receipted(trial, source)
+    }
+
+    fn prune(&mut self, now_utc_ms: i64, kept: &[&str]) -> Result<u64, Error> {
+        self.prune(now_utc_ms, kept)
     }
 }

@@ -100,7 +100,8 @@ impl Uplink {
         self.connected = false;
     }
 
-    /// A recorder says what it has; gives what is new of it.
+    /// A recorder says what it has, or the broker remembers what it said; gives what is new of it.
+    /// A receipt names all chains that its recorder has of this gateway.
     ///
     /// # Errors
     /// Why it is not believed.
@@ -109,6 +110,7 @@ impl Uplink {
         now: Now,
         recorder: &str,
         payload: &[u8],
+        retained: bool,
     ) -> Result<Vec<Receipted>, String> {
         let text = String::from_utf8_lossy(payload);
         let trusted = |key: &_| self.speaker.trust.accepts(recorder, key);
@@ -117,18 +119,24 @@ impl Uplink {
             return Ok(Vec::new());
         }
         let mut news = Vec::new();
+        let mut named = Vec::new();
         let mut outbox = lock(&self.outbox);
+        let receipted = |key, through_seq| Receipted {
+            key,
+            recorder: recorder.to_owned(),
+            through_seq,
+        };
         for source in receipt.sources {
             let key = (source.trial, source.source);
-            let through_seq = source.stored_through_seq;
-            if outbox.recorded(&key) != through_seq {
-                outbox.note_receipt(now.uptime, &key, through_seq);
-                news.push(Receipted {
-                    key,
-                    recorder: recorder.to_owned(),
-                    through_seq,
-                });
+            let through = source.stored_through_seq;
+            if outbox.note_receipt(now.uptime, &key, recorder, through, !retained) {
+                news.push(receipted(key.clone(), through));
             }
+            named.push(key);
+        }
+        if !retained {
+            let unnamed = outbox.note_unnamed(now.uptime, recorder, &named);
+            news.extend(unnamed.into_iter().map(|key| receipted(key, 0)));
         }
         Ok(news)
     }
@@ -154,6 +162,8 @@ impl Uplink {
         let (trial, source) = key;
         let rows = store.rows_after(trial, source, after, BATCH_MAX)?;
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            // What a recorder had for long is no longer here.
+            lock(&self.outbox).forget(key);
             return Ok(None);
         };
         let (first, last) = (first.row.seq, last.row.seq);

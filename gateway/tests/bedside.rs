@@ -5,12 +5,14 @@
 
 mod common;
 
-use common::{Journal, PtyPump, TRIAL, assert_same_events, gateway_config, recorder_config, until};
+use common::{
+    Journal, PUMP, PtyPump, TRIAL, assert_same_events, gateway_config, recorder_config, until,
+};
 use gateway::gateway::Gateway;
 use gateway::recorder::{Recorder, record_path};
 use gateway::{broker, mqtt, watch};
 use protocol::keys::{KeyPair, open_json};
-use protocol::topics::{Alarms, Entry, EntryCommand, LinkWord, State, Topic};
+use protocol::topics::{Alarms, Entry, EntryCommand, EventRow, LinkWord, State, Topic};
 use record::verify::{Evidence, Options, verify};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -94,6 +96,67 @@ async fn a_broker_that_forgets_everything_and_a_recorder_that_starts_again_lose_
         "{}",
         report.line(&record)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorder_that_lost_a_closed_record_is_sent_all_of_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Arc::new(Journal::new(100));
+    let pump = PtyPump::start(journal.clone());
+    let (broker, url) = local_broker("127.0.0.1:0").await;
+    let recorder = Recorder::start(recorder_config(folder.path(), &url)).unwrap();
+    let gateway = Gateway::start(gateway_config(folder.path(), &pump.port, &url)).unwrap();
+    until("both chains closed and recorded", || gateway.is_done()).await;
+    recorder.stop().await.unwrap();
+    let record = record_path(&folder.path().join("records"), TRIAL);
+    std::fs::remove_file(&record).unwrap();
+    let recorder = Recorder::start(recorder_config(folder.path(), &url)).unwrap();
+    let whole = || {
+        let report = verify(&record, &Options::default());
+        report.is_ok_and(|report| report.evidence == Evidence::Complete)
+    };
+    until("the record is there again", whole).await;
+    gateway.stop().await;
+    recorder.stop().await.unwrap();
+    broker.stop().await;
+    assert_same_events(&record, &journal);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_makes_room_where_a_recorder_has_had_a_closed_trial_for_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::new(30);
+    journal.leave_open();
+    let pump = PtyPump::start(Arc::new(journal));
+    let url = "mqtt://127.0.0.1:9".parse().unwrap();
+    let config = gateway_config(folder.path(), &pump.port, &url);
+    let old = Journal::new(5);
+    let all = u64::try_from(old.events.len()).unwrap();
+    let received = gateway::clock::wall_utc().as_unix_millis() - 31 * 86_400_000;
+    let mut spool = record::Spool::open(&config.spool).unwrap();
+    for trial in ["T-OLD", "T-OPEN"] {
+        for (raw, tag) in &old.events {
+            let source = protocol::message::Source::new(PUMP).unwrap();
+            let row = EventRow::new(source, raw, *tag, 0, None, 0).unwrap();
+            spool.append([(trial, &row)]).unwrap();
+        }
+        spool
+            .note_receipt(trial, PUMP, "ward", all, received)
+            .unwrap();
+    }
+    spool.set_meta("T-OLD", "closed", "planned").unwrap();
+    drop(spool);
+    let path = config.spool.clone();
+    let gateway = Gateway::start(config).unwrap();
+    until("a first acknowledgement", || {
+        pump.acked.load(Ordering::Relaxed) > 0
+    })
+    .await;
+    gateway.stop().await;
+    let spool = record::Spool::open_read_only(&path).unwrap();
+    assert_eq!(spool.last_seq("T-OLD", PUMP).unwrap(), 0);
+    assert_eq!(spool.last_seq("T-OPEN", PUMP).unwrap(), all);
+    assert!(spool.last_seq(TRIAL, PUMP).unwrap() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -321,21 +321,30 @@ impl Spool {
             .at(&self.path)
     }
 
-    /// Removes rows that a receipt covered 30 days ago, of trials that are closed.
+    /// Removes rows that a receipt covered 30 days ago and the newest one covers too, of trials that
+    /// are closed; of those in `kept` nothing.
     ///
     /// # Errors
     /// Where the disk fails.
-    pub fn prune(&mut self, now_utc_ms: i64) -> Result<u64, Error> {
+    pub fn prune(&mut self, now_utc_ms: i64, kept: &[&str]) -> Result<u64, Error> {
         let before = now_utc_ms.saturating_sub(KEPT_AFTER_RECEIPT_MS);
-        let removed = self
-            .db
-            .execute(
-                "DELETE FROM event WHERE EXISTS (SELECT 1 FROM trial t WHERE t.trial = event.trial AND t.key = 'closed')
-                 AND seq <= (SELECT max(stored_through_seq) FROM receipt r
-                             WHERE r.trial = event.trial AND r.source = event.source AND r.made_at_utc_ms < ?1)",
-                [before],
-            )
-            .at(&self.path)?;
+        let mut removed = 0;
+        for trial in self.trials()? {
+            if kept.contains(&trial.as_str()) || self.meta(&trial, "closed")?.is_none() {
+                continue;
+            }
+            removed += self
+                .db
+                .execute(
+                    "DELETE FROM event WHERE trial = ?1
+                     AND seq <= (SELECT max(stored_through_seq) FROM receipt r
+                                 WHERE r.trial = ?1 AND r.source = event.source AND r.made_at_utc_ms < ?2)
+                     AND seq <= (SELECT stored_through_seq FROM receipt r
+                                 WHERE r.trial = ?1 AND r.source = event.source ORDER BY rowid DESC LIMIT 1)",
+                    params![trial, before],
+                )
+                .at(&self.path)?;
+        }
         Ok(u64::try_from(removed).unwrap_or(0))
     }
 }

@@ -113,10 +113,11 @@ fn only_rows_of_closed_trials_with_an_old_receipt_are_pruned() {
     }
     assert_eq!(spool.receipted(TRIAL, PUMP).unwrap(), 20);
     let due = START + KEPT_AFTER_RECEIPT_MS;
-    assert_eq!(spool.prune(due + 1).unwrap(), 0, "the trial is open");
+    assert_eq!(spool.prune(due + 1, &[]).unwrap(), 0, "the trial is open");
     spool.set_meta(TRIAL, "closed", "planned").unwrap();
-    assert_eq!(spool.prune(due).unwrap(), 0, "not quite 30 days");
-    assert_eq!(spool.prune(due + 1).unwrap(), 10);
+    assert_eq!(spool.prune(due, &[]).unwrap(), 0, "not quite 30 days");
+    assert_eq!(spool.prune(due + 1, &[TRIAL]).unwrap(), 0, "it has a bed");
+    assert_eq!(spool.prune(due + 1, &[]).unwrap(), 10);
     assert_eq!(spool.rows_after(TRIAL, PUMP, 0, 1).unwrap()[0].row.seq, 11);
     assert_eq!(
         spool.rows_after(TRIAL, GATEWAY, 0, 1).unwrap()[0].row.seq,
@@ -131,6 +132,8 @@ fn only_rows_of_closed_trials_with_an_old_receipt_are_pruned() {
         .note_receipt(TRIAL, PUMP, "ward-1", 0, due + 2)
         .unwrap();
     assert_eq!(spool.receipted(TRIAL, PUMP).unwrap(), 0);
+    let much_later = due + 2 * KEPT_AFTER_RECEIPT_MS;
+    assert_eq!(spool.prune(much_later, &[]).unwrap(), 0, "it is due again");
 }
 
 #[test]

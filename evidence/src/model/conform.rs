@@ -497,7 +497,8 @@ impl<S: Shelf> Rig<S> {
                 let seq = *self.receipts.get(at).context("no such receipt")?;
                 self.model_does(Action::ReceiptHeard(seq));
                 if self.outbox.recorded(&key()) != u64::from(seq) {
-                    self.outbox.note_receipt(self.now, &key(), seq.into());
+                    self.outbox
+                        .note_receipt(self.now, &key(), "ward", seq.into(), true);
                     self.shelf.receipt(seq.into())?;
                 }
             }

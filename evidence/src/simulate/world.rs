@@ -756,7 +756,7 @@ impl World {
         };
         let news = gateway
             .uplink
-            .handle_receipt(now, &recorder, mail.1.as_bytes());
+            .handle_receipt(now, &recorder, mail.1.as_bytes(), false);
         for news in news.unwrap_or_default() {
             let Some(gateway) = &self.gateway else { return };
             let utc = now.utc.as_unix_millis();

@@ -125,7 +125,8 @@ impl Files {
         Ok(())
     }
 
-    fn receipt(&self, now: Now, gw: &str) -> Receipt {
+    /// All that this recorder has of a gateway; nothing is an answer too.
+    pub fn receipt(&self, now: Now, gw: &str) -> Receipt {
         let own = self
             .trials
             .values()
