@@ -7,7 +7,7 @@ use record::Record;
 use record::trial_record::Hole;
 use record::verify::{Evidence, Report};
 use rusqlite::config::DbConfig;
-use rusqlite::types::Value;
+use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, ErrorCode};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -203,9 +203,19 @@ fn read_rows(db: &Connection) -> anyhow::Result<Vec<Row>> {
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
             let rowid: i64 = row.get(0)?;
+            // Text that is no UTF-8 is kept as bytes.
+            let held = |at: usize| {
+                let value = row.get_ref(at)?;
+                if let ValueRef::Text(bytes) = value
+                    && std::str::from_utf8(bytes).is_err()
+                {
+                    return Ok(Value::Blob(bytes.to_vec()));
+                }
+                Value::try_from(value).map_err(anyhow::Error::from)
+            };
             let values = (1..=columns.len())
-                .map(|at| row.get(at))
-                .collect::<Result<Vec<Value>, _>>()?;
+                .map(held)
+                .collect::<anyhow::Result<_>>()?;
             let mut read = Row {
                 table,
                 is: format!("rowid = {rowid}"),
