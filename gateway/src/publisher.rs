@@ -234,10 +234,8 @@ impl Publisher {
             let (uplink, store, wanted) = (self.uplink.clone(), self.store.clone(), key.clone());
             let read =
                 tokio::task::spawn_blocking(move || uplink.read_batch(&store, &wanted, after));
-            let batch = match read.await {
-                Ok(Ok(Some(batch))) => batch,
-                Ok(Ok(None)) => continue,
-                Ok(Err(_)) | Err(_) => return,
+            let Ok(Ok(Some(batch))) = read.await else {
+                return;
             };
             let link = self.link.clone();
             in_flight.spawn(async move { Done::Batch(key, publish(&link, batch).await) });

@@ -162,8 +162,10 @@ impl Uplink {
         let (trial, source) = key;
         let rows = store.rows_after(trial, source, after, BATCH_MAX)?;
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
-            // What a recorder had for long is no longer here.
-            lock(&self.outbox).forget(key);
+            // At a hole there will be more; what a recorder had for long is no longer here.
+            if store.rows_after(trial, source, 0, 1)?.is_empty() {
+                lock(&self.outbox).forget(key);
+            }
             return Ok(None);
         };
         let (first, last) = (first.row.seq, last.row.seq);

@@ -9,10 +9,13 @@ use common::{
     Journal, PUMP, PtyPump, TRIAL, assert_same_events, gateway_config, recorder_config, until,
 };
 use gateway::gateway::Gateway;
+use gateway::recorder::files::Files;
+use gateway::recorder::folder::DiskFolder;
 use gateway::recorder::{Recorder, record_path};
 use gateway::{broker, mqtt, watch};
 use protocol::keys::{KeyPair, open_json};
-use protocol::topics::{Alarms, Entry, EntryCommand, EventRow, LinkWord, State, Topic};
+use protocol::time::{Now, Uptime};
+use protocol::topics::{Alarms, Entry, EntryCommand, EvBatch, EventRow, LinkWord, State, Topic};
 use record::verify::{Evidence, Options, verify};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -58,6 +61,31 @@ async fn a_trial_goes_from_the_line_to_a_record_that_verifies_as_complete() {
         .filter(|name| name.contains("-wal") || name.contains("-shm"))
         .collect();
     assert_eq!(left, Vec::<String>::new(), "a closed record is one file");
+
+    // What comes again after the close leaves it one file that anybody may read.
+    let spool = record::Spool::open_read_only(&folder.path().join("gw-07.spool")).unwrap();
+    let rows = spool.rows_after(TRIAL, PUMP, 0, 64).unwrap();
+    let pair = KeyPair::from_seed([9; 32]);
+    let again = EvBatch {
+        trial: TRIAL.into(),
+        bed: "07".into(),
+        gw: "gw-07".into(),
+        manifest: None,
+        gateway_key: pair.public(),
+        after_seq: Some(0),
+        events: rows.into_iter().map(|stored| stored.row).collect(),
+    };
+    let records = Box::new(DiskFolder(folder.path().join("records")));
+    let mut files = Files::open(records, "ward", pair).unwrap();
+    let now = Now {
+        uptime: Uptime::ZERO,
+        utc: gateway::clock::wall_utc(),
+    };
+    let done = files.commit(now, vec![(again, 1)], false);
+    assert_eq!((done.answered, done.failed), (vec![1], None));
+    let read = record::Record::open_read_only(&record).unwrap();
+    assert!(read.meta("closed").unwrap().is_some());
+    assert!(!record.with_extension("thecal-wal").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

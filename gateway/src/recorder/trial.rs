@@ -153,6 +153,11 @@ impl Trial {
             }
         }
         self.note_absent(batch);
+        if self.closed {
+            // What came again after the close does not hold the file open: it would be locked, with
+            // a -wal beside it.
+            self.file = None;
+        }
         Ok(appended.conflicts)
     }
 
