@@ -7,9 +7,10 @@ use crate::promise::scratch;
 use crate::pty_pump::{Journal, PUMP, PtyPump, TRIAL, gateway_config};
 use anyhow::{Context, bail, ensure};
 use gateway::gateway::Gateway;
+use gateway::key_files;
 use gateway::mqtt::{self, Incoming, Url};
 use protocol::keys::open_json;
-use protocol::topics::{Alarms, EvBatch, Receipt, State, Topic, Topics};
+use protocol::topics::{Alarms, EvBatch, Receipt, State, Status, Topic, Topics};
 use record::store::StoredRow;
 use record::verify::{Evidence, Options, verify};
 use record::{Record, Spool};
@@ -77,6 +78,8 @@ struct Heard {
     shown: u64,
     /// What a recorder's receipts cover, by source.
     receipts: BTreeMap<String, u64>,
+    /// A recorder said something, be it that it has nothing.
+    recorder_spoke: bool,
     alarmed: bool,
 }
 
@@ -381,7 +384,10 @@ impl Programs {
             records.to_string_lossy().into_owned(),
         ]);
         let from_start = (!self.subject.is_running()).then_some((fault, n));
+        self.announce_gateway(bedside.path(), url)?;
         let mut running = self.spawn(folder, &args, from_start)?;
+        // What a gateway sends before somebody listens comes again seconds later.
+        running.wait_for(|| lock(ear).recorder_spoke)?;
         if self.subject.is_running() {
             let key = records.join("ward.key.pub");
             wait("the recorder's key", || key.exists())?;
@@ -430,6 +436,34 @@ impl Programs {
         })();
         self.runtime.block_on(gateway.stop());
         done
+    }
+
+    /// The broker remembers that the gateway is there: a recorder that comes answers it.
+    fn announce_gateway(&self, bedside: &Path, url: &Url) -> anyhow::Result<()> {
+        let pair = key_files::load_or_create(&bedside.join("gw-07.spool.key"))?;
+        let topics = Topics::of_site("test").context("a site")?;
+        let status = Status {
+            gw: "gw-07".into(),
+            state: "online".into(),
+            session: 1,
+            version: "evidence".into(),
+            since_utc_ms: 0,
+        };
+        let _inside = self.runtime.enter();
+        let (link, mut inbox) = mqtt::connect(mqtt::Options {
+            url: url.clone(),
+            client_id: "announcer".into(),
+            will: None,
+            manual_ack: false,
+        })
+        .map_err(anyhow::Error::msg)?;
+        self.runtime.block_on(async {
+            inbox.recv().await.context("no connection")?;
+            let payload = pair.sign_json(&status);
+            link.publish(topics.status("gw-07"), payload, true).await;
+            link.disconnect().await;
+            Ok(())
+        })
     }
 
     /// What receipts covered is on the disk; gives the pump's events there.
@@ -492,6 +526,7 @@ fn note(heard: &mut Heard, topic: Option<Topic>, text: &str) {
         }
         Some(Topic::Receipt { .. }) => {
             if let Ok((receipt, _)) = open_json::<Receipt>(text, |_| true) {
+                heard.recorder_spoke = true;
                 for source in receipt.sources {
                     let seq = heard.receipts.entry(source.source).or_default();
                     *seq = source.stored_through_seq.max(*seq);
