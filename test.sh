@@ -68,6 +68,8 @@ step "evidence: whole trials in virtual time"
 cargo run --locked -p evidence -- simulate --seed 1 --hours 6000
 step "evidence: the model, its planted bugs, and the engines held against it"
 cargo run --locked -p evidence -- model
+step "evidence: every story of the fault table, and its page"
+cargo run --locked -p evidence -- faults --check --slack 4
 step "evidence: golden records, altered, before two verifiers"
 cargo run --locked -p evidence -- tamper
 step "evidence: errors of the line"

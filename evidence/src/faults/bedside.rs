@@ -128,10 +128,18 @@ pub(super) fn live(story: &Scenario, slack: u64) -> anyhow::Result<Outcome> {
         });
         std::thread::sleep(LOOK);
     }
+    let over = world.now_ms();
     complaints.extend(world.finish(&plan, PATIENCE_MS)?);
+    eprintln!(
+        "{}: {} to its moment, {} of it, {} to the end of the records",
+        story.title(),
+        span(moment),
+        span(over - moment),
+        span(world.now_ms() - over)
+    );
     complaints.extend(world.neighbor_complaints(&plan));
     complaints.extend(plan.nevers.iter().filter_map(|name| {
-        let seen = world.saw_alarm(name);
+        let seen = world.saw_alarm_here_alone(name);
         seen.then(|| format!("{name} was raised and should not have been"))
     }));
     if !complaints.is_empty() {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 const HEAD: &str = "# Faults\n\n\
 Every fault that Thecal must see, the stories in `scenarios/` that show it, and what came of them. Written by\n\
 `cargo run -p evidence -- faults`; with `--check` it fails where a row has no story, a story does not end as it expects, or\n\
-this page is not what came of it. `./test.sh` holds rows against stories and does not live those behind the pump.\n\n\
+this page is not what came of it; so `./test.sh` runs it.\n\n\
 Who must detect: P pump, G gateway, B broker's side (recorder, last will), D dashboard, J analysis. Each story is lived\n\
 twice: *idle*, and in a *critical* window. Stories of the pump alone run in virtual time, so their times are exact; the\n\
 others run on the real gateway, broker and recorder behind a pseudo-terminal, with a second bed beside them, and the\n\

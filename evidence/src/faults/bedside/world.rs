@@ -5,6 +5,7 @@ use super::pump::{Foreigner, Pump};
 use super::senses::Senses;
 use crate::faults::lock;
 use crate::faults::proxy::Proxy;
+use crate::promise::scratch;
 use anyhow::{Context, anyhow, bail};
 use device_sim::clock::Wall;
 use device_sim::scenario::Scenario;
@@ -87,7 +88,7 @@ impl Drop for World {
 
 impl World {
     pub(super) fn start(story: &Scenario, plan: &Plan) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
+        let folder = scratch()?;
         let runtime = runtime()?;
         let wall = Wall::start();
         let path = |name: &str| folder.path().join(name);
@@ -424,12 +425,14 @@ impl World {
         }
     }
 
-    pub(super) fn saw_alarm(&self, name: &str) -> bool {
+    /// Where the neighbor's sound line has it too, it is the machine's, which gave neither any time.
+    pub(super) fn saw_alarm_here_alone(&self, name: &str) -> bool {
         let heard = lock(&self.senses);
-        heard
-            .alarms
-            .iter()
-            .any(|s| s.bed == HERE.bed && s.name == name)
+        let on = |place: Place| {
+            let mut seen = heard.alarms.iter();
+            seen.any(|s| s.bed == place.bed && s.name == name)
+        };
+        on(HERE) && !on(NEIGHBOR)
     }
 
     /// Closes both trials at the pumps and waits for both records; then holds each against its
@@ -451,7 +454,10 @@ impl World {
         for place in [HERE, NEIGHBOR] {
             while !is_closed(&self.record(place)) {
                 if self.now_ms() > deadline {
-                    complaints.push(format!("the record of bed {} is not closed", place.bed));
+                    let holds = self.what_it_holds(place).unwrap_or_else(|e| e.to_string());
+                    let bed = place.bed;
+                    complaints.push(format!("the record of bed {bed} is not closed; {holds}"));
+                    complaints.extend(self.why_recorder_ended());
                     return Ok(complaints);
                 }
                 std::thread::sleep(Duration::from_millis(50));
@@ -468,6 +474,26 @@ impl World {
         complaints.extend(self.compare(NEIGHBOR, &self.two, false, false)?);
         complaints.extend(self.lacking_facts(plan)?);
         Ok(complaints)
+    }
+
+    fn why_recorder_ended(&mut self) -> Option<String> {
+        let recorder = self.recorder.as_mut()?;
+        let soon = Duration::from_millis(10);
+        let ended = async { tokio::time::timeout(soon, recorder.wait()).await };
+        let why = self.runtime.block_on(ended).ok()?;
+        Some(format!("the recorder ended by itself: {why:?}"))
+    }
+
+    /// The newest event of each chain in a bed's record, in words.
+    fn what_it_holds(&self, place: Place) -> anyhow::Result<String> {
+        let record = Record::open_read_only(&self.record(place))?;
+        let mut newest = std::collections::BTreeMap::new();
+        record.for_each_event(|stored| {
+            let row = stored.row;
+            newest.insert(row.source.to_string(), (row.seq, row.kind));
+            Ok(())
+        })?;
+        Ok(format!("it ends with {newest:?}"))
     }
 
     fn record(&self, place: Place) -> PathBuf {
