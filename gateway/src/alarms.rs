@@ -257,6 +257,8 @@ mod tests {
         };
         let changes = alarms.update(at(72 * 3_600_000), &bed, &up);
         assert_eq!(changes[0].change, "cleared");
+        assert_eq!(alarms.update(at(72 * 3_600_000 + 1_000), &bed, &up), []);
+        assert!(alarms.rows().iter().any(|row| row.ended), "it can be read");
     }
 
     #[test]

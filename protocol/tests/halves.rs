@@ -6,8 +6,8 @@ mod framed;
 
 use framed::framed;
 use protocol::PROTOCOL_VERSION;
-use protocol::event::{Body, Head, JournalLost, Raw, decode, encode};
-use protocol::frame::{Error, decode_from_pump, encode_event};
+use protocol::event::{Body, FIRST_EVENT_TYPE, Head, JournalLost, Raw, decode, encode};
+use protocol::frame::{Error, decode_from_pump, decode_to_pump, encode_event};
 use protocol::hex::Hex;
 use protocol::link::{LOST_AFTER_MS, Receiver, Send, Sender, State, Taken};
 use protocol::message::{Ack, FromPump, Heartbeat, Hello, Resume, Source, TimeReply, ToPump};
@@ -345,6 +345,10 @@ fn another_protocol_version_is_refused_by_name() {
     for version in [0, 2, 255] {
         let seen = decode_from_pump(&framed(version, number, len, &body));
         assert_eq!(seen, Err(Error::Version(version)));
+        // What is no event has no version of its own but the frame's.
+        let other = framed(version, FIRST_EVENT_TYPE - 1, 0, &[]);
+        assert_eq!(decode_from_pump(&other), Err(Error::Version(version)));
+        assert_eq!(decode_to_pump(&other), Err(Error::Version(version)));
         assert_eq!(
             Error::Version(version).to_string(),
             format!("protocol version {version}, this program speaks 1")

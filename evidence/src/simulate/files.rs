@@ -11,7 +11,7 @@ use record::Error;
 use record::spool::Outcome;
 use record::store::{RowsDigest, StoredRow, canonical_json};
 use record::trial_record::{Appended, Hole, RowsReceipt};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) type Rows = BTreeMap<u64, Arc<StoredRow>>;
@@ -206,7 +206,8 @@ pub(crate) struct RecordImage {
     pub(crate) words: BTreeMap<String, String>,
     pub(crate) rows: BTreeMap<String, Rows>,
     pub(crate) holes: Vec<Hole>,
-    pub(crate) sealed: BTreeSet<String>,
+    /// The sealed sources, each with how many rows the seal covers.
+    pub(crate) sealed: BTreeMap<String, usize>,
     pub(crate) set_aside: u64,
     pub(crate) closed: bool,
 }
@@ -242,7 +243,8 @@ impl Image for RecordImage {
             RecordStep::Aside => self.set_aside += 1,
             RecordStep::Hole(hole) => self.holes.push(hole.clone()),
             RecordStep::Seal(source) => {
-                self.sealed.insert(source.clone());
+                let rows = self.rows.get(source).map_or(0, BTreeMap::len);
+                self.sealed.insert(source.clone(), rows);
             }
             RecordStep::Close => self.closed = true,
         }

@@ -41,6 +41,7 @@ pub(crate) fn judge(world: &World) -> Result<Judged, String> {
     let (key, secret) = (world.bed.keys.public(), world.bed.keys.tag_secret());
     chain(&pump, root, key, &secret, judged.lost_declared > 0)
         .map_err(|e| format!("the pump's chain: {e}"))?;
+    in_time(&pump)?;
     ticks(world, &pump)?;
     volume(world, &pump)?;
     judged.excused &= set_aside > 0 || world.plan.liar;
@@ -52,6 +53,7 @@ pub(crate) fn judge(world: &World) -> Result<Judged, String> {
     }
     let (key, secret) = (world.gateway_keys.public(), world.gateway_keys.tag_secret());
     chain(&gateway, root, key, &secret, false).map_err(|e| format!("the gateway's chain: {e}"))?;
+    in_time(&gateway)?;
     entries(world, &gateway)?;
     digests(&pump, &gateway)?;
     let aside = (set_aside, world.spool.look(|image| image.set_aside));
@@ -60,9 +62,10 @@ pub(crate) fn judge(world: &World) -> Result<Judged, String> {
             "rows were set aside: {aside:?} at recorder and gateway"
         ));
     }
-    if !closed || sealed != BTreeSet::from([PUMP.to_owned(), own]) {
+    let whole = BTreeMap::from([(PUMP.to_owned(), pump.len()), (own, gateway.len())]);
+    if !closed || sealed != whole {
         return Err(format!(
-            "the record is not closed and sealed: {closed} {sealed:?}"
+            "the record is not closed, or its seals cover other rows: {closed} {sealed:?}, wanted {whole:?}"
         ));
     }
     Ok(judged)
@@ -128,6 +131,17 @@ fn chain(
     } else {
         Err("it is not closed".into())
     }
+}
+
+/// No event is of before the one that it follows, however clocks were set.
+fn in_time(rows: &Rows) -> Result<(), String> {
+    for ((_, before), (seq, row)) in rows.iter().zip(rows.iter().skip(1)) {
+        let (before, row) = (&before.row, &row.row);
+        if before.boot == row.boot && before.tick_ms > row.tick_ms {
+            return Err(format!("the clock runs backwards at {} {seq}", row.source));
+        }
+    }
+    Ok(())
 }
 
 /// Each tick that the patient saw is one score in the record, and no score is there that nobody

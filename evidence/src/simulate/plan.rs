@@ -72,6 +72,8 @@ pub(crate) struct Plan {
     pub(crate) speed: u32,
     pub(crate) origin_utc_ms: i64,
     pub(crate) flash_bytes: u32,
+    /// The shortest and the longest time without the cable, wall milliseconds.
+    pub(crate) cable_off_ms: (u64, u64),
     /// Part of the time that is infused.
     pub(crate) infusion_part: f64,
     /// That power fails within a call of the pump.
@@ -107,7 +109,13 @@ impl Plan {
         let liar = dice.happens(0.05);
         let false_syncs = if liar { 0.05 } else { 0.0 };
         let small_ring = dice.happens(0.15);
-        let sectors = if small_ring { dice.whole(21, 45) } else { 256 };
+        let sectors = if small_ring { dice.whole(10, 30) } else { 256 };
+        // Long enough that a small ring turns over meanwhile.
+        let cable_off_ms = if small_ring {
+            (wall_ms / 8, wall_ms)
+        } else {
+            (50, 30_000)
+        };
         let mut troubles = Vec::new();
         for trouble in TROUBLES {
             let most = match trouble {
@@ -154,6 +162,7 @@ impl Plan {
             hours,
             speed: clock_speed,
             origin_utc_ms: 1_772_409_600_000,
+            cable_off_ms,
             flash_bytes: u32::try_from(sectors).unwrap_or(256) * 4_096,
             infusion_part: dice.pick(&[0.02, 0.05, 0.2]),
             power_cut_a_call: dice.pick(&[0.0, 0.000_5]),

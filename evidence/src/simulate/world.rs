@@ -810,7 +810,8 @@ impl World {
                 if let Some(gateway) = &mut self.gateway {
                     gateway.port = false;
                 }
-                lasts(&mut self.dice, 30_000)
+                let (least, most) = self.plan.cable_off_ms;
+                Some(self.dice.spread(least, most))
             }
             Trouble::HalfOpen => {
                 let up = self.dice.happens(0.5);
