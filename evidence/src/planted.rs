@@ -296,40 +296,32 @@ impl Copy {
         repository: PathBuf,
         finders: &BTreeSet<Finder>,
     ) -> anyhow::Result<Self> {
-        let (mut packages, mut targets) = (BTreeSet::new(), BTreeSet::new());
-        let mut lanes = false;
-        for finder in finders {
-            match finder {
-                Finder::Test {
-                    package, target, ..
-                } => {
-                    packages.insert(package.as_str());
-                    targets.insert(target.as_str());
-                }
-                Finder::Lane(_) => lanes = true,
-            }
-        }
         let mut copy = Self {
             root,
             repository,
             built: BTreeMap::new(),
         };
-        if !packages.is_empty() {
-            let mut args = vec!["test", "--no-run"];
-            for package in packages {
-                args.extend(["-p", package]);
+        // The whole workspace at once: its dependencies then have the features that its tests were
+        // built with, and are not built again.
+        let mut args = vec!["test", "--workspace", "--no-run"];
+        let mut targets = BTreeSet::new();
+        for finder in finders {
+            if let Finder::Test { target, .. } = finder {
+                targets.insert(target.as_str());
             }
-            for target in targets {
-                if target == "lib" {
-                    args.push("--lib");
-                } else {
-                    args.extend(["--test", target]);
-                }
+        }
+        for target in &targets {
+            if *target == "lib" {
+                args.push("--lib");
+            } else {
+                args.extend(["--test", target]);
             }
+        }
+        if !targets.is_empty() {
             copy.cargo(&args)?;
         }
-        if lanes {
-            copy.cargo(&["build", "-p", "evidence"])?;
+        if finders.iter().any(|f| matches!(f, Finder::Lane(_))) {
+            copy.cargo(&["build", "--workspace", "--bin", "evidence"])?;
         }
         Ok(copy)
     }
