@@ -331,6 +331,8 @@ impl Copy {
             .args(args)
             .args(["--locked", "--message-format=json-render-diagnostics"])
             .current_dir(&self.root)
+            // Dependencies are there already, as the repository's own tests were built.
+            .env("CARGO_TARGET_DIR", self.root.with_file_name(""))
             .stdout(Stdio::piped())
             .spawn()
             .context("running cargo")?;
