@@ -169,6 +169,10 @@ impl Board {
             folder: folder.0.clone(),
         };
         board.command("{\"execute\":\"qmp_capabilities\"}");
+        // What is said to it before its ports are open is lost: a zero is the first that it says.
+        let mut first = [1];
+        board.rig.read_exact(&mut first).unwrap();
+        assert_eq!(first, [0]);
         board
     }
 
