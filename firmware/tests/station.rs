@@ -13,10 +13,14 @@ mod common;
 use common::{HOUR, MINUTE, MemoryBoard, act, begin, formatted, press, provision, run_to, start};
 use firmware::acts::Act;
 use firmware::board::{Board, NvError, SECTOR};
+use firmware::face::Face;
+use firmware::front::Panel;
+use firmware::pad::PadKey;
 use firmware::provisioning::{self, FormatOrder, Given, Pace, given_to_sector, order_to_sector};
 use firmware::pump::{Input, StartError};
 use firmware::rig::{Deframer, Done, FromRig, NotStarted, Seen, ToRig, encode};
-use firmware::station::{Hardware, run};
+use firmware::screen::{Screen, draw};
+use firmware::station::{Hardware, run, run_with_panel};
 use protocol::event::{BootReason, CloseReason, Key};
 use protocol::keys::KeyPair;
 use protocol::time::Uptime;
@@ -36,6 +40,28 @@ struct Bench {
     to_rig: Sender<u8>,
     clock_ms: Cell<u64>,
     feeds: Arc<Mutex<u64>>,
+    front: Arc<Mutex<Front>>,
+}
+
+/// Presses that come and go between two looks, and what the display shows.
+#[derive(Default)]
+struct Front {
+    moved: Vec<PadKey>,
+    shown: Option<Screen>,
+}
+
+impl Panel for Bench {
+    fn moved(&mut self, key: PadKey) -> bool {
+        let moved = &mut self.front.lock().unwrap().moved;
+        let place = moved.iter().position(|k| *k == key);
+        place.map(|p| moved.remove(p)).is_some()
+    }
+    fn is_down(&self, _: PadKey) -> bool {
+        false
+    }
+    fn show(&mut self, screen: &Screen) {
+        self.front.lock().unwrap().shown = Some(screen.clone());
+    }
 }
 
 impl Hardware for Bench {
@@ -202,12 +228,18 @@ struct Running {
     rig: Rig,
     nv: Arc<Mutex<MemoryBoard>>,
     feeds: Arc<Mutex<u64>>,
+    front: Arc<Mutex<Front>>,
     thread: JoinHandle<()>,
 }
 
 fn image(nv: MemoryBoard, tells: bool) -> Running {
+    image_of(nv, tells, run)
+}
+
+fn image_of(nv: MemoryBoard, tells: bool, run: fn(Bench)) -> Running {
     let nv = Arc::new(Mutex::new(nv));
     let feeds = Arc::new(Mutex::new(0));
+    let front = Arc::new(Mutex::new(Front::default()));
     let (to, from_rig) = channel();
     let (to_rig, from) = channel();
     let bench = Bench {
@@ -218,6 +250,7 @@ fn image(nv: MemoryBoard, tells: bool) -> Running {
         to_rig,
         clock_ms: Cell::new(0),
         feeds: feeds.clone(),
+        front: front.clone(),
     };
     let thread = std::thread::spawn(move || run(bench));
     let rig = Rig {
@@ -232,6 +265,7 @@ fn image(nv: MemoryBoard, tells: bool) -> Running {
         rig,
         nv,
         feeds,
+        front,
         thread,
     }
 }
@@ -377,4 +411,44 @@ fn a_pump_that_nobody_provisioned_or_formatted_says_so_and_does_nothing() {
     });
     let wanted = ToRig::NotStarted(NotStarted::Memory(StartError::NotFormatted));
     assert_eq!(asked, wanted);
+}
+
+/// What a face is to be.
+type Wanted = fn(&Face) -> bool;
+
+/// Time passes until the face is as wanted, and the display shows just it.
+fn until_shown(running: &mut Running, tick_ms: &mut u64, offered: u8, wanted: Wanted) {
+    for _ in 0..100 {
+        *tick_ms += 20;
+        let (at, seen) = (*tick_ms, running.rig.told());
+        running.rig.done(&FromRig::Wake { tick_ms: at, seen });
+        let face = match running.rig.ask(&FromRig::Face { tick_ms: at }) {
+            ToRig::Face(face) => face,
+            other => panic!("{other:?}"),
+        };
+        let shown = running.front.lock().unwrap().shown.clone();
+        if wanted(&face) && shown == Some(draw(&face, Some(offered))) {
+            return;
+        }
+    }
+    panic!("not shown by {tick_ms}");
+}
+
+#[test]
+fn a_board_with_a_front_types_ten_on_its_pad_and_shows_each_step() {
+    let mut running = image_of(provisioned(true), true, run_with_panel);
+    begun(&mut running);
+    let mut tick_ms = MINUTE;
+    until_shown(&mut running, &mut tick_ms, 0, |face| face.typed.is_none());
+    let steps: [(PadKey, u8, Wanted); 5] = [
+        (PadKey::Up, 1, |face| face.typed.is_none()),
+        (PadKey::Right, 1, |face| face.typed == Some(1)),
+        (PadKey::Down, 0, |face| face.typed == Some(1)),
+        (PadKey::Right, 0, |face| face.typed == Some(10)),
+        (PadKey::Select, 0, |face| face.saved && face.typed.is_none()),
+    ];
+    for (key, offered, wanted) in steps {
+        running.front.lock().unwrap().moved.push(key);
+        until_shown(&mut running, &mut tick_ms, offered, wanted);
+    }
 }
