@@ -13,10 +13,14 @@ use protocol::time::Timestamp;
 use protocol::topics::{AlarmRow, LinkWord};
 use std::collections::BTreeMap;
 
+/// How long one that ended stays, trial milliseconds from its end.
+const UNSEEN_FOR_MS: i64 = 24 * 3_600_000;
+
 /// The alarms of one bed.
 #[derive(Clone, Debug, Default)]
 pub struct Alarms {
     rows: BTreeMap<String, AlarmRow>,
+    ended_at: BTreeMap<String, i64>,
 }
 
 /// What the gateway itself sees.
@@ -196,11 +200,15 @@ impl Alarms {
         for (name, row) in &mut self.rows {
             if !row.ended && !is_so.contains_key(name) {
                 row.ended = true;
+                self.ended_at.insert(name.clone(), now);
                 note(row, "cleared");
             }
         }
-        self.rows
-            .retain(|_, row| !row.ended || now - row.since_utc_ms < 24 * 3_600_000);
+        let ended_at = &self.ended_at;
+        self.rows.retain(|name, row| {
+            let ended = ended_at.get(name).copied().unwrap_or(now);
+            !row.ended || now - ended < UNSEEN_FOR_MS
+        });
         for (alarm, (technical, priority, text, since_utc_ms)) in is_so {
             match self.rows.get_mut(&alarm) {
                 Some(row) if !row.ended => {
@@ -257,8 +265,11 @@ mod tests {
         };
         let changes = alarms.update(at(72 * 3_600_000), &bed, &up);
         assert_eq!(changes[0].change, "cleared");
-        assert_eq!(alarms.update(at(72 * 3_600_000 + 1_000), &bed, &up), []);
-        assert!(alarms.rows().iter().any(|row| row.ended), "it can be read");
+        let day = 24 * 3_600_000;
+        assert_eq!(alarms.update(at(4 * day - 1), &bed, &up), []);
+        assert!(alarms.rows()[0].ended, "a day from its end");
+        alarms.update(at(4 * day), &bed, &up);
+        assert_eq!(alarms.rows(), []);
     }
 
     #[test]
