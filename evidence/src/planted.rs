@@ -260,6 +260,10 @@ fn copy_tree(repository: &Path, root: &Path, bugs: &[Bug]) -> anyhow::Result<()>
         let text = String::from_utf8(std::mem::take(bytes))?;
         *bytes = format!("{text}\n{}", switch_code()).into_bytes();
     }
+    for name in ["Cargo.toml", "Cargo.lock"] {
+        let bytes = wanted.get_mut(Path::new(name)).context(name)?;
+        *bytes = with_own_version(std::str::from_utf8(bytes)?).into_bytes();
+    }
     for (name, bytes) in &wanted {
         let path = root.join(name);
         if std::fs::read(&path).is_ok_and(|there| there == *bytes) {
@@ -271,6 +275,19 @@ fn copy_tree(repository: &Path, root: &Path, bugs: &[Bug]) -> anyhow::Result<()>
         std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+/// The manifest or lock file with another version of our own crates: cargo tells crates of one
+/// build folder apart by name and version, and would take the repository's for the copy's.
+fn with_own_version(text: &str) -> String {
+    let parts = text.split_inclusive("\n\n").map(|part| {
+        if part.contains("\nsource = ") {
+            part.to_owned()
+        } else {
+            part.replace("version = \"0.1.0\"\n", "version = \"0.1.0-planted\"\n")
+        }
+    });
+    parts.collect()
 }
 
 /// The switch that each crate of the copy gets; also where the crate itself has no `std`.
