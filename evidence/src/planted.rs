@@ -294,7 +294,7 @@ fn with_own_version(text: &str) -> String {
 fn switch_code() -> String {
     format!(
         r#"
-#[allow(missing_docs, clippy::all, clippy::pedantic)]
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "stands in a copy alone, in crates of any style")]
 #[doc(hidden)]
 pub mod planted {{
     extern crate std;
