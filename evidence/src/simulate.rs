@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn some_seeds_hold_what_was_promised() {
-        for seed in 1..=6 {
+        // 2256: a ring turned over while the gateway held the first events of a start back.
+        for seed in (1..=6).chain([2256]) {
             let passed = run_seed(seed, true);
             assert!(passed.is_ok(), "seed {seed}: {passed:?}");
         }

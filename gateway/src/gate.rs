@@ -136,6 +136,19 @@ impl Gate {
         }
     }
 
+    /// The pump declared a loss behind what is held back: it holds none of it any more, and the
+    /// checkpoint that would prove it may be gone as well. Gives what may be stored now, in order;
+    /// the record says of it that nothing proves it.
+    pub fn release_before_loss(&mut self) -> Vec<EventRow> {
+        if let Some(check) = self.ahead.take() {
+            self.check = check;
+        }
+        self.lost = false;
+        let held = std::mem::take(&mut self.held);
+        self.let_through = held.last().map_or(self.let_through, |row| row.seq);
+        held
+    }
+
     /// The line was opened again, or the store failed: what is held back comes again.
     pub fn forget_held(&mut self) {
         self.ahead = None;
@@ -439,6 +452,33 @@ mod tests {
         assert_eq!(through[1..], wanted[..through.len() - 1]);
         assert!(through.len() >= HELD_MAX, "{}", through.len());
         assert!(take(&mut gate, pump.checkpoint()).is_ok());
+    }
+
+    #[test]
+    fn what_is_held_when_a_loss_is_declared_behind_it_is_let_through_and_the_chain_goes_on() {
+        for secret in [false, true] {
+            let (mut gate, mut pump) = (gate(secret), Pump::new(pump_pair(), MANIFEST));
+            assert_eq!(take(&mut gate, pump.begin()), Ok(vec![]));
+            assert_eq!(take(&mut gate, pump.stroke()), Ok(vec![]));
+            // The start's checkpoint goes with the rest.
+            pump.checkpoint();
+            for _ in 0..100 {
+                pump.stroke();
+            }
+            let lost = pump.say(JournalLost {
+                from_seq: 1,
+                to_seq: 103,
+            });
+            let released = gate.release_before_loss();
+            let seqs: Vec<u64> = released.iter().map(|row| row.seq).collect();
+            assert_eq!(seqs, [1, 2]);
+            assert_eq!(gate.held(), 0);
+            assert_eq!(gate.release_before_loss(), []);
+            // Not one event of that start passes at once for it: it is still not proven.
+            assert_eq!(take(&mut gate, lost), Ok(vec![]));
+            assert_eq!(take(&mut gate, pump.checkpoint()), Ok(vec![104, 105]));
+            assert_eq!(take(&mut gate, pump.stroke()), Ok(vec![106]));
+        }
     }
 
     #[test]

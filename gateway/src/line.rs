@@ -280,7 +280,10 @@ impl Line {
             }
             Taken::Lost { from_seq, to_seq } => {
                 // What came before it is stored first, then the watermark may step over.
-                let before = std::mem::take(rows);
+                let mut before = std::mem::take(rows);
+                if let Some(bound) = &mut self.bound {
+                    before.extend(bound.gate.release_before_loss());
+                }
                 self.store(now, &before);
                 self.step_over(now, from_seq, to_seq);
             }
