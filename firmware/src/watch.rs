@@ -216,8 +216,12 @@ impl<B: Board> Pump<B> {
         });
     }
 
-    /// Readings and a checkpoint.
+    /// Readings and a checkpoint. Where nothing is infused, the counters too: a ring that turns over
+    /// must hold them, since a start knows them from the journal alone.
     pub(crate) fn each_hour(&mut self) {
+        if self.dose.following().is_none() {
+            self.report();
+        }
         self.log_reservoir(ReservoirChange::Reading);
         let sensors = self.board.sensors();
         self.log(Battery {

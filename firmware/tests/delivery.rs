@@ -385,6 +385,22 @@ fn filling_the_line_ends_by_itself_and_counts_for_no_window() {
 }
 
 #[test]
+fn the_counters_are_known_after_a_start_though_a_ring_turned_over_their_last_change() {
+    let mut pump = start(formatted(8));
+    begin(&mut pump, 0);
+    act(&mut pump, HOUR, Act::Stop);
+    let told = *delivered(&pump).last().unwrap();
+    run_to(&mut pump, 72 * HOUR);
+    assert!(pump.event(1).is_none(), "the ring did not turn over");
+    let told_again = *delivered(&pump).last().unwrap();
+    assert_eq!((told_again.1, told_again.2), (told.1, told.2));
+    let before = pump.delivered();
+    assert!(before > nl(0));
+    let pump = start(pump.into_board().powered_again());
+    assert_eq!(pump.delivered(), before);
+}
+
+#[test]
 fn after_a_start_nothing_is_infused_and_the_stop_is_told() {
     let mut pump = infusing();
     press(&mut pump, 30 * MINUTE, &[Key::Bolus]);
