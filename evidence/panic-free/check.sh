@@ -6,6 +6,7 @@ cd "$(dirname "$0")/../.."
 
 prove() { cargo build --locked -p panic-free --profile panic-free --features "$1"; }
 prove prove
+prove prove,host
 if said=$(prove planted 2>&1); then
   echo "check.sh: a function that can panic links too: nothing is shown" >&2
   exit 1
