@@ -167,8 +167,7 @@ impl Programs {
         let url: Url = format!("mqtt://{}", broker.address())
             .parse()
             .map_err(anyhow::Error::msg)?;
-        let ear = self.listen(&url)?;
-        wait("somebody who listens", || lock(&ear).connected)?;
+        let ear = self.listen(&url, "ear")?;
         let was = if self.subject.is_gateway() {
             self.gateway(folder.path(), &url, &ear, fault, n)
         } else {
@@ -178,13 +177,14 @@ impl Programs {
         was
     }
 
-    fn listen(&self, url: &Url) -> anyhow::Result<Ear> {
+    /// Somebody who hears everything that is said from here on.
+    fn listen(&self, url: &Url, client_id: &str) -> anyhow::Result<Ear> {
         let _inside = self.runtime.enter();
         let ear = Ear::default();
         let topics = Topics::of_site("test").context("a site")?;
         let (link, mut inbox) = mqtt::connect(mqtt::Options {
             url: url.clone(),
-            client_id: "ear".into(),
+            client_id: client_id.into(),
             will: None,
             manual_ack: false,
         })
@@ -204,6 +204,8 @@ impl Programs {
                         lock(&heard).connected = link.subscribe(filters).await.is_ok();
                     }
                     Incoming::Disconnected(_) => return,
+                    // What the broker kept is of those who ended.
+                    Incoming::Message(message) if message.retained => {}
                     Incoming::Message(message) => {
                         let text = String::from_utf8_lossy(&message.payload);
                         note(&mut lock(&heard), topics.parse(&message.topic), &text);
@@ -211,6 +213,7 @@ impl Programs {
                 }
             }
         });
+        wait("somebody who listens", || lock(&ear).connected)?;
         Ok(ear)
     }
 
@@ -296,7 +299,9 @@ impl Programs {
             wait("a first acknowledgement", || acked() > 0)?;
             running.disturb(Self::filters(folder), inject(fault, n))?;
         }
-        let ended = running.wait_for(|| acked() == self.events() || lock(ear).alarmed)?;
+        let ended = running.wait_for("all acknowledged, or an alarm", || {
+            acked() == self.events() || lock(ear).alarmed
+        })?;
         let alarmed = lock(ear).alarmed;
         if alarmed {
             // Time for an acknowledgement that must not come.
@@ -307,10 +312,11 @@ impl Programs {
         let was = judge(disturbed, ended, alarmed, code, &stderr)?;
         self.hold_spool(folder, acked(), ear)?;
         if disturbed {
-            *lock(ear) = Heard::default();
+            let ear = &self.listen(url, "ear-again")?;
             let mut again = self.spawn(folder, &args, None)?;
-            let ended =
-                again.wait_for(|| acked() == self.events() && lock(ear).shown == self.events())?;
+            let ended = again.wait_for("all acknowledged and shown", || {
+                acked() == self.events() && lock(ear).shown == self.events()
+            })?;
             let (code, stderr) = again.stop(ended)?;
             ensure!(
                 !ended && code == 0,
@@ -387,7 +393,7 @@ impl Programs {
         self.announce_gateway(bedside.path(), url)?;
         let mut running = self.spawn(folder, &args, from_start)?;
         // What a gateway sends before somebody listens comes again seconds later.
-        running.wait_for(|| lock(ear).recorder_spoke)?;
+        running.wait_for("a first word", || lock(ear).recorder_spoke)?;
         if self.subject.is_running() {
             let key = records.join("ward.key.pub");
             wait("the recorder's key", || key.exists())?;
@@ -398,22 +404,23 @@ impl Programs {
         let config = gateway_config(bedside.path(), &pump.port, url);
         let gateway = Gateway::start(config).map_err(|e| anyhow::anyhow!("{e}"))?;
         let own = own_events(stocked.path())?;
-        let all_received = || {
+        let all_received = |ear: &Ear| {
             let heard = lock(ear);
             let through = |source| heard.receipts.get(source).copied().unwrap_or(0);
             through(PUMP) == self.events() && through(OWN) >= own
         };
         let done = (|| {
-            let ended = running.wait_for(all_received)?;
+            let ended = running.wait_for("receipts for all", || all_received(ear))?;
             let (code, stderr) = running.stop(ended)?;
             let disturbed = running.was_disturbed();
             let was = judge(disturbed, ended, false, code, &stderr)?;
             self.hold_record(&records, ear)?;
             if disturbed {
-                lock(ear).receipts.clear();
+                // Whoever listened before may hear the last words of the one that ended still.
+                let ear = &self.listen(url, "ear-again")?;
                 let mut again = self.spawn(folder, &args, None)?;
-                let whole = || all_received() && is_closed(&records);
-                let ended = again.wait_for(whole)?;
+                let whole = || all_received(ear) && is_closed(&records);
+                let ended = again.wait_for("a whole record", whole)?;
                 let (code, stderr) = again.stop(ended)?;
                 ensure!(
                     !ended && code == 0,
@@ -460,8 +467,10 @@ impl Programs {
         self.runtime.block_on(async {
             inbox.recv().await.context("no connection")?;
             let payload = pair.sign_json(&status);
-            link.publish(topics.status("gw-07"), payload, true).await;
+            let answer = link.publish(topics.status("gw-07"), payload, true).await;
             link.disconnect().await;
+            let taken = matches!(answer, mqtt::Answer::Taken | mqtt::Answer::NobodyListens);
+            ensure!(taken, "a gateway's status is not taken: {answer:?}");
             Ok(())
         })
     }
@@ -593,7 +602,7 @@ impl Running {
     }
 
     /// Waits until something is so; whether the program ended by itself before.
-    fn wait_for(&mut self, mut is_so: impl FnMut() -> bool) -> anyhow::Result<bool> {
+    fn wait_for(&mut self, what: &str, mut is_so: impl FnMut() -> bool) -> anyhow::Result<bool> {
         let from = monotonic();
         loop {
             if self.child.try_wait()?.is_some() {
@@ -605,7 +614,8 @@ impl Running {
             if monotonic().saturating_sub(from) > PATIENCE {
                 self.child.kill()?;
                 let words = std::fs::read_to_string(&self.stderr)?;
-                bail!("it stands still and says nothing: {words}");
+                let calls = std::fs::read_to_string(&self.log).unwrap_or_default();
+                bail!("it stands still, never: {what}; it said: {words}; its calls: {calls}");
             }
             std::thread::sleep(LOOK_EVERY);
         }
