@@ -67,8 +67,10 @@ cargo build --locked --workspace --bins
 evidence() { "$CARGO_TARGET_DIR/debug/evidence" "$@"; }
 step "evidence: power cuts"
 evidence powercut
+step "evidence: system calls that fail"
+evidence syscalls --jobs 6 --runs 88 --program-runs 22
 step "evidence: whole trials in virtual time"
-evidence simulate --seed 1 --hours 60000
+evidence simulate --hours 500000
 step "evidence: the model, its planted bugs, and the engines held against it"
 evidence model
 step "evidence: every story of the fault table, and its page"
@@ -87,6 +89,8 @@ step "evidence: a gateway without its port"
 evidence unplug --days 1 --window-s 5
 step "evidence: the page of sums"
 evidence sum --check
+step "evidence: planted bugs, each found by whom it should be"
+evidence planted
 
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
