@@ -432,6 +432,13 @@ fn judge(
             "the report counts {events:?} events and {holes:?} holes, the record {} and none",
             seen.events
         );
+        let page = std::fs::read_to_string(out.join("report.html")).context("report.html")?;
+        let drawn = oracle::shown_in(&page);
+        let wanted: Vec<_> = seen.scores.iter().map(|s| (s.score, s.confirmed)).collect();
+        ensure!(
+            drawn == wanted,
+            "the report draws the scores {drawn:?}, the record has {wanted:?}"
+        );
         // A trial that the last power cut ended has scores behind its end; they are not counted.
         let counted = ["answered", "spontaneous", "unconfirmed"]
             .map(|name| said(&format!("scores_{name}")).unwrap_or(u64::MAX));

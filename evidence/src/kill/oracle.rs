@@ -90,6 +90,25 @@ pub(crate) fn read(path: &Path, pump: &str) -> anyhow::Result<Record> {
     Ok(record)
 }
 
+/// The scores that a report's timeline shows, in its order, and whether each was confirmed: what a
+/// reader's pointer is told over each mark.
+pub(crate) fn shown_in(report: &str) -> Vec<(u8, bool)> {
+    let titles = report.split("<title>").skip(1);
+    let titles = titles.filter_map(|rest| rest.split("</title>").next());
+    // `2 Mar 09:00: 8`, or `2 Mar 09:00: 8, never confirmed`.
+    let score = |title: &str| {
+        let (_moment, said) = title.split_once(": ")?;
+        let (number, why) = said.split_once(", ").unwrap_or((said, ""));
+        let confirmed = match why {
+            "" => true,
+            "never confirmed" => false,
+            _ => return None,
+        };
+        Some((number.parse().ok()?, confirmed))
+    };
+    titles.filter_map(score).collect()
+}
+
 /// Why the scores of a record are not those that were typed: each that had its tick once and in
 /// order, one without a tick at most once in its place, and no other.
 pub(crate) fn differs(typed: &[Typed], recorded: &[Recorded]) -> Option<String> {
@@ -289,5 +308,13 @@ mod tests {
         assert!(differs(&script, &rows).is_some());
         let script = typed(&[(3, Shown::SavedUnconfirmed)]);
         assert_eq!(differs(&script, &rows), None);
+    }
+
+    #[test]
+    fn the_scores_of_a_report_are_read_from_its_marks_alone() {
+        let page = "<title>Trial T-1: Supports the implant</title><g><title>2 Mar 09:00: 8</title></g>\
+                    <title>2 Mar 09:05: bolus, 3</title><title>2 Mar 10:00: 10, never confirmed</title>\
+                    <title>2 Mar 11:00: 0</title>";
+        assert_eq!(shown_in(page), [(8, true), (10, false), (0, true)]);
     }
 }
