@@ -17,7 +17,10 @@ use std::time::Duration;
 const BYTES_PER_S: u64 = 11_520;
 /// A gateway without a port may use so much of a core, percent.
 const CPU_PERCENT_MAX: u64 = 5;
-/// A backlog of a day must be there within so long.
+/// So many windows are measured before a gateway is called too busy: one that spins is so in all of
+/// them, and a machine that others use too is not.
+const WINDOWS_MAX: usize = 3;
+/// A backlog must be there within so long, that of a day with 8,640 events too.
 const BACKLOG_WITHIN: Duration = Duration::from_mins(1);
 /// The gateway closes its chain so long after the pump's, to let the last entries in: a rule of its
 /// own, not the line's.
@@ -30,8 +33,9 @@ pub(crate) struct UnplugArgs {
     /// Seconds over which the processor's time is measured
     #[arg(long, default_value_t = 10)]
     window_s: u64,
-    /// Days of the trials whose events wait, after a day of baseline
-    #[arg(long, value_delimiter = ',', default_value = "1,4")]
+    /// Days of the trials whose events wait, after a day of baseline. Ten leave more of them than a
+    /// day of the most that a pump may have to say
+    #[arg(long, value_delimiter = ',', default_value = "1,10")]
     days: Vec<u32>,
     /// The product's binary [default: as for `kill`]
     #[arg(long)]
@@ -212,15 +216,12 @@ fn backlog(
     );
     lane.count("backlogs", 1);
     lane.count("backlog_events", arrived.events);
-    // A day is 1,700 to 8,640 events; what is more than the upper figure may take longer.
-    if arrived.events <= 8_640 {
-        ensure!(
-            took <= BACKLOG_WITHIN,
-            "{} events took {} s",
-            arrived.events,
-            took.as_secs()
-        );
-    }
+    ensure!(
+        took <= BACKLOG_WITHIN,
+        "{} events took {} s",
+        arrived.events,
+        took.as_secs()
+    );
     Ok(())
 }
 
@@ -253,26 +254,37 @@ fn idle(
         cable.harm(harm);
         rest(1_000);
         let pid = parts.gateway.pid().context("the gateway's process")?;
-        let (before, began) = (cpu_ticks(pid)?, monotonic());
-        rest(window_s * 1_000);
-        let (used, took) = (cpu_ticks(pid)? - before, monotonic().saturating_sub(began));
-        // Ticks of 10 ms; hundredths of a percent of one core.
-        let share = used * 100_000 / u64::try_from(took.as_millis())?.max(1);
-        println!(
-            "unplug: gateway with its port {what}: {}.{:02} % of a core over {} s",
-            share / 100,
-            share % 100,
-            took.as_secs()
-        );
-        lane.count("processor_times", 1);
+        let mut least = u64::MAX;
+        for _ in 0..WINDOWS_MAX {
+            let share = share_of_core(pid, window_s)?;
+            println!(
+                "unplug: gateway with its port {what}: {}.{:02} % of a core over {window_s} s",
+                share / 100,
+                share % 100
+            );
+            lane.count("processor_times", 1);
+            least = least.min(share);
+            if least < CPU_PERCENT_MAX * 100 {
+                break;
+            }
+        }
         ensure!(
-            share < CPU_PERCENT_MAX * 100,
-            "{what}: more than {CPU_PERCENT_MAX} % of a core"
+            least < CPU_PERCENT_MAX * 100,
+            "{what}: more than {CPU_PERCENT_MAX} % of a core in {WINDOWS_MAX} windows"
         );
         cable.harm(Harm::Mend);
         rest(1_500);
     }
     Ok(())
+}
+
+/// What a process uses of one core, hundredths of a percent, over so many seconds.
+fn share_of_core(pid: u32, window_s: u64) -> anyhow::Result<u64> {
+    let (before, began) = (cpu_ticks(pid)?, monotonic());
+    rest(window_s * 1_000);
+    let (used, took) = (cpu_ticks(pid)? - before, monotonic().saturating_sub(began));
+    // Ticks of 10 ms.
+    Ok(used * 100_000 / u64::try_from(took.as_millis())?.max(1))
 }
 
 /// User and system time of a process, in hundredths of a second.
