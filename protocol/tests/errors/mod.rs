@@ -3,6 +3,7 @@
 
 use crate::examples::{HEAD, facts};
 use protocol::bedside::Fact;
+use protocol::event::Head;
 use protocol::frame::{
     decode_from_pump, decode_to_pump, encode_event, encode_from_pump, encode_to_pump,
 };
@@ -25,8 +26,42 @@ pub(crate) struct Shape {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// What stands in the frames where their shape does not say it.
+#[derive(Clone, Debug)]
+pub(crate) struct Contents {
+    /// Start, number and tick.
+    pub(crate) head: Head,
+    /// The last number of the journal; of a question, its lower half.
+    pub(crate) number: u64,
+    pub(crate) tag: [u8; 16],
+    /// Keys and digests.
+    pub(crate) key: [u8; 32],
+    /// A part of a manifest.
+    pub(crate) text: [u8; PART_MAX],
+}
+
+impl Contents {
+    /// The same ones always.
+    pub(crate) fn plain() -> Self {
+        let byte = |i: usize| u8::try_from(i).expect("small");
+        Self {
+            head: HEAD,
+            number: 18_274,
+            tag: core::array::from_fn(|i| byte(i * 11)),
+            key: [0xab; 32],
+            text: core::array::from_fn(byte),
+        }
+    }
+}
+
 /// Every message of both directions, and every event of a pump.
 pub(crate) fn shapes() -> Vec<Shape> {
+    shapes_of(&Contents::plain())
+}
+
+/// The same with other contents.
+pub(crate) fn shapes_of(with: &Contents) -> Vec<Shape> {
+    let id = u32::try_from(with.number & 0xffff_ffff).expect("its lower half");
     let mut shapes = Vec::new();
     let mut add = |name: &str, frame: &[u8]| {
         let bytes = frame
@@ -37,12 +72,10 @@ pub(crate) fn shapes() -> Vec<Shape> {
         let name = name.to_owned();
         shapes.push(Shape { name, bytes });
     };
-    let tag = Hex(core::array::from_fn(|i| {
-        u8::try_from(i * 11).expect("small")
-    }));
+    let tag = Hex(with.tag);
     for (name, fact) in facts() {
         if let Fact::Pump(_) = fact {
-            let raw = fact.encode(HEAD).expect("fits");
+            let raw = fact.encode(with.head).expect("fits");
             add(name, encode_event(&raw, &tag).expect("fits").as_bytes());
         }
     }
@@ -50,28 +83,25 @@ pub(crate) fn shapes() -> Vec<Shape> {
         protocol_min: 1,
         protocol_max: 1,
         source: Source::new("EP-0193").expect("a name"),
-        boot: 3,
-        manifest: Hex([0xab; 32]),
+        boot: with.head.boot,
+        manifest: Hex(with.key),
         manifest_len: 1_033,
-        key: Hex([0xcd; 32]),
+        key: Hex(with.key.map(|byte| byte ^ 0x66)),
         simulated: false,
     };
     let beat = Heartbeat {
-        boot: 3,
-        tick_ms: 86_400_123,
-        last_seq: 18_274,
+        boot: with.head.boot,
+        tick_ms: with.head.tick_ms,
+        last_seq: with.number,
         infusing: true,
     };
     let reply = TimeReply {
-        id: 7_001,
-        boot: 3,
-        received_tick_ms: 86_400_123,
-        sent_tick_ms: 86_400_125,
+        id,
+        boot: with.head.boot,
+        received_tick_ms: with.head.tick_ms,
+        sent_tick_ms: with.head.tick_ms + 2,
     };
-    let text: Vec<u8> = (0..PART_MAX)
-        .map(|i| u8::try_from(i).expect("small"))
-        .collect();
-    let part = ManifestPart::new(256, &text).expect("fits");
+    let part = ManifestPart::new(256, &with.text).expect("fits");
     for (name, message) in [
         ("hello", FromPump::Hello(hello)),
         ("heartbeat", FromPump::Heartbeat(beat)),
@@ -81,20 +111,17 @@ pub(crate) fn shapes() -> Vec<Shape> {
         add(name, encode_from_pump(&message).expect("fits").as_bytes());
     }
     let resume = Resume {
-        last_contiguous_seq: 70_000,
+        last_contiguous_seq: with.head.seq,
         want_hello: true,
         want_manifest: false,
     };
     let ack = Ack {
-        through_seq: 18_274,
+        through_seq: with.number,
     };
     for (name, message) in [
         ("ack", ToPump::Ack(ack)),
         ("resume", ToPump::Resume(resume)),
-        (
-            "time_request",
-            ToPump::TimeRequest(TimeRequest { id: 7_001 }),
-        ),
+        ("time_request", ToPump::TimeRequest(TimeRequest { id })),
     ] {
         add(name, encode_to_pump(&message).expect("fits").as_bytes());
     }
