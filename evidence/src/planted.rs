@@ -24,6 +24,13 @@ const LIST: &str = "evidence/planted.toml";
 const SWITCH: &str = "THECAL_PLANTED";
 /// Stands for "this bug is on" in `planted.toml`.
 const ON: &str = "PLANTED";
+/// How the copy's own crates are built: they run for a minute, and are built for four.
+const QUICKLY: [&str; 4] = [
+    "profile.dev.debug=false",
+    "profile.dev.package.evidence.opt-level=1",
+    "profile.dev.package.gateway.opt-level=1",
+    "profile.dev.package.record.opt-level=1",
+];
 /// A finder that has not ended by then finds nothing.
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -318,9 +325,17 @@ impl Copy {
             repository,
             built: BTreeMap::new(),
         };
-        // The whole workspace at once: its dependencies then have the features that its tests were
-        // built with, and are not built again.
-        let mut args = vec!["test", "--workspace", "--no-run"];
+        // All at once: the dependencies then have the features that the repository's tests were built
+        // with, and are not built again. Who finds nothing is left out.
+        let workspace = [
+            "--workspace",
+            "--exclude",
+            "analysis",
+            "--exclude",
+            "thecal",
+        ];
+        let mut args = vec!["test", "--no-run"];
+        args.extend(workspace);
         let mut targets = BTreeSet::new();
         for finder in finders {
             if let Finder::Test { target, .. } = finder {
@@ -338,7 +353,10 @@ impl Copy {
             copy.cargo(&args)?;
         }
         if finders.iter().any(|f| matches!(f, Finder::Lane(_))) {
-            copy.cargo(&["build", "--workspace", "--bin", "evidence"])?;
+            // Beside a test: a program alone would have its dependencies without what tests add.
+            let mut args = vec!["build", "--bin", "evidence", "--test", "vectors"];
+            args.extend(workspace);
+            copy.cargo(&args)?;
         }
         Ok(copy)
     }
@@ -347,6 +365,7 @@ impl Copy {
         let mut child = Command::new("cargo")
             .args(args)
             .args(["--locked", "--message-format=json-render-diagnostics"])
+            .args(QUICKLY.iter().flat_map(|line| ["--config", line]))
             .current_dir(&self.root)
             // Dependencies are there already, as the repository's own tests were built.
             .env("CARGO_TARGET_DIR", self.root.with_file_name(""))
