@@ -9,6 +9,7 @@ mod catalog;
 mod page;
 mod proxy;
 
+use crate::ledger::{Lane, LaneArgs};
 use anyhow::{Context, bail};
 use catalog::Catalog;
 use clap::Args;
@@ -21,12 +22,13 @@ pub(crate) use bedside::{BoxArgs, run_box};
 
 /// The page.
 const PAGE: &str = "docs/faults.md";
+/// Between a story's own seed and its next.
+const SEEDS_APART: u64 = 1_000;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FaultsArgs {
-    /// The repository.
-    #[arg(long, default_value = ".")]
-    repository: PathBuf,
+    #[command(flatten)]
+    lane: LaneArgs,
     /// Fail where docs/faults.md is not what came of it; change nothing.
     #[arg(long)]
     check: bool,
@@ -50,39 +52,50 @@ pub(crate) struct Outcome {
     pub(crate) complaints: Vec<String>,
 }
 
-/// Lives every story and writes the page, or holds it against what is there.
+/// Lives every story and writes the page, or holds it against what is there. The first seed's
+/// stories are as they are written; each further one's have other patients and faults by chance.
 ///
 /// # Errors
 /// Where a row has no story, a story does not end as it expects, or the page differs.
 pub(crate) fn run(args: &FaultsArgs) -> anyhow::Result<()> {
-    let folder = args.repository.join("scenarios");
-    let catalog = Catalog::read(&args.repository)?;
-    let mut stories = read_stories(&folder)?;
-    catalog.check(&args.repository, &stories)?;
+    let mut lane = Lane::start("faults", &args.lane)?;
+    let repository = &args.lane.repository;
+    let catalog = Catalog::read(repository)?;
+    let mut stories = read_stories(&repository.join("scenarios"))?;
+    catalog.check(repository, &stories)?;
     if let Some(only) = &args.only {
         stories.retain(|story| story.title().starts_with(only.as_str()));
     }
-    let outcomes = live_all(&stories, args.at_a_time, args.slack.max(1))?;
-    let mut wrong = 0;
-    for (story, outcome) in stories.iter().zip(&outcomes) {
-        println!("{}: {}", story.title(), outcome.seen);
-        for complaint in &outcome.complaints {
-            println!("  NOT SO: {complaint}");
-            wrong += 1;
+    let mut seed = args.lane.seed;
+    while lane.goes_on(seed == args.lane.seed) && !lane.has_violations() {
+        let others = stories.iter().cloned().map(|mut story| {
+            story.seed += (seed - 1) * SEEDS_APART;
+            story
+        });
+        let others: Vec<Scenario> = others.collect();
+        let outcomes = live_all(&others, args.at_a_time, args.slack.max(1))?;
+        for (story, outcome) in others.iter().zip(&outcomes) {
+            println!("{}: {}", story.title(), outcome.seen);
+            lane.count("stories", 1);
+            for complaint in &outcome.complaints {
+                lane.violation(seed, &format!("{}: {complaint}", story.title()));
+            }
         }
+        if seed == 1 && args.only.is_none() && !lane.has_violations() {
+            let text = page::write(&catalog, &stories, &outcomes);
+            settle_page(&repository.join(PAGE), &text, args.check)?;
+        }
+        seed += 1;
     }
-    if wrong > 0 {
-        bail!("{wrong} things are not as the stories expect");
+    lane.finish(seed - 1)
+}
+
+/// Writes the page, or holds it against what is there.
+fn settle_page(path: &Path, text: &str, check: bool) -> anyhow::Result<()> {
+    if !check {
+        return std::fs::write(path, text).with_context(|| format!("writing {}", path.display()));
     }
-    if args.only.is_some() {
-        return Ok(());
-    }
-    let text = page::write(&catalog, &stories, &outcomes);
-    let path = args.repository.join(PAGE);
-    if !args.check {
-        return std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()));
-    }
-    if std::fs::read_to_string(&path).unwrap_or_default() != text {
+    if std::fs::read_to_string(path).unwrap_or_default() != text {
         bail!("{PAGE} is not what the stories say: run `cargo run -p evidence -- faults`");
     }
     Ok(())
