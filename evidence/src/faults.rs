@@ -15,7 +15,7 @@ use catalog::Catalog;
 use clap::Args;
 use device_sim::scenario::Scenario;
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 
 pub(crate) use bedside::{BoxArgs, run_box};
@@ -213,6 +213,7 @@ pub(crate) fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     fn repository() -> PathBuf {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
