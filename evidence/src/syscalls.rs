@@ -100,6 +100,9 @@ pub(crate) fn run(args: &SyscallsArgs) -> anyhow::Result<()> {
                 short_writes(&mut lane, seed, &writer, args.runs)?;
             }
         }
+        if is_wanted("every_sync") && lane.has_fixed_count() {
+            every_sync(&mut lane, seed)?;
+        }
         let thecal = thecal(args)?;
         for subject in programs::Subject::ALL {
             if !is_wanted(subject.count_name()) {
@@ -113,6 +116,29 @@ pub(crate) fn run(args: &SyscallsArgs) -> anyhow::Result<()> {
         seed += 1;
     }
     lane.finish(seed - 1)
+}
+
+/// Each sync of a new file's writer, to the last: a fixed count of runs ends long before.
+fn every_sync(lane: &mut Lane, seed: u64) -> anyhow::Result<()> {
+    let fault = Fault {
+        call: "fdatasync",
+        error: "EIO",
+    };
+    for kind in [Kind::Spool, Kind::Record] {
+        let writer = Writer::new(kind, false, seed)?;
+        for n in 1.. {
+            lane.count("every_sync", 1);
+            match writer.disturb(fault, n) {
+                Ok(Was::Clean) => break,
+                Ok(Was::Survived) => lane.count("survived", 1),
+                Ok(Was::Stopped) => lane.count("stopped_or_alarmed", 1),
+                Err(e) => {
+                    lane.violation(seed, &format!("{kind:?}: fdatasync {n} gives EIO: {e:#}"));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The binary that is disturbed.
@@ -277,8 +303,10 @@ impl Writer {
             (false, _) => bail!("undisturbed it ends with: {}", said.stderr),
         };
         let sync = matches!(fault.call, "fsync" | "fdatasync") && fault.error == "EIO";
-        // SQLite does not look whether the folder's sync held; ours after it does.
-        let ignored = sync && was == Was::Survived && !of_a_folder(&log);
+        // SQLite does not look whether the folder's sync held; ours after it does. Where the one that
+        // folds the log into the file at its closing fails, the log is not removed: each of its commits
+        // was synced, and the next start folds it.
+        let ignored = sync && was == Was::Survived && !of_a_folder(&log) && !said.log_kept;
         ensure!(!ignored, "a failed sync is not noticed");
         Ok(was)
     }
@@ -306,8 +334,16 @@ impl Writer {
             let named = stderr.contains(&*folder.to_string_lossy());
             ensure!(named, "its last words name no file: {stderr}");
         }
+        // Before the file is opened again, which folds it.
+        let mut log = crate::writer::path(self.args.kind, folder).into_os_string();
+        log.push("-wal");
+        let log_kept = Path::new(&log).exists();
         self.promise.hold(folder, &acked, true)?;
-        Ok(Said { code, stderr })
+        Ok(Said {
+            code,
+            stderr,
+            log_kept,
+        })
     }
 
     fn paths(&self, folder: &Path) -> Vec<PathBuf> {
@@ -332,6 +368,8 @@ fn of_a_folder(log: &str) -> bool {
 struct Said {
     code: i32,
     stderr: String,
+    /// The write-ahead log is there after the end.
+    log_kept: bool,
 }
 
 /// strace's words for a fault.

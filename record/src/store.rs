@@ -141,6 +141,9 @@ pub(crate) struct Kind {
     pub(crate) sql: &'static str,
 }
 
+/// `SQLite`'s own figure.
+const FOLDED_AT_PAGES: std::ffi::c_int = 1_000;
+
 /// A connection that alone may write its file.
 ///
 /// The second handle on the file is the one that synced it. It stays open as long as the
@@ -172,9 +175,10 @@ pub(crate) fn open_writer(path: &Path, kind: Kind) -> Result<Writer, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).at(path)?;
+    let mut db = Connection::open_with_flags(path, flags).at(path)?;
     db.busy_timeout(std::time::Duration::from_millis(250))
         .at(path)?;
+    db.wal_hook(Some(fold_when_long)).at(path)?;
     // Held for as long as the file is open: two programs never write one file.
     db.pragma_update(None, "locking_mode", "EXCLUSIVE")
         .at(path)?;
@@ -221,6 +225,16 @@ pub(crate) fn open_writer(path: &Path, kind: Kind) -> Result<Writer, Error> {
         fold_log(&db).at(path)?;
     }
     Ok(Writer { db, synced, is_new })
+}
+
+/// Writes a log that has grown into the file, as `SQLite` does by itself, which says nothing where a
+/// sync of that fails (`evidence syscalls` found it). Said here, it is the commit's own error: what was
+/// committed stays and is not answered as stored, and the file's owner stops or raises its alarm.
+fn fold_when_long(log: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int) -> rusqlite::Result<()> {
+    if pages < FOLDED_AT_PAGES {
+        return Ok(());
+    }
+    log.checkpoint()
 }
 
 /// Writes what the log holds once more, into the file itself, and syncs that. Where the process
