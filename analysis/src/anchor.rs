@@ -252,7 +252,7 @@ mod tests {
         };
         let all = placed(&[later, exact], false);
         assert_eq!(all, [Some(60_015_000), Some(60_080_000)]);
-        // Nothing that is known allows it: it begins where the first one ended.
+        // Nothing that is known of the third allows it: it begins where the second one ended.
         let early = Anchor {
             own: None,
             gateway: Some((60_030_000, 2_000)),

@@ -134,6 +134,8 @@ fn every_sync(lane: &mut Lane, seed: u64) -> anyhow::Result<()> {
                 Ok(Was::Stopped) => lane.count("stopped_or_alarmed", 1),
                 Err(e) => {
                     lane.violation(seed, &format!("{kind:?}: fdatasync {n} gives EIO: {e:#}"));
+                    // A writer that fails by itself would do so for ever.
+                    break;
                 }
             }
         }
