@@ -256,6 +256,12 @@ async fn silence_is_shown_as_lost_until_a_frame_comes_and_entries_are_stored_onc
         }
     };
     until("the line is up", link(LinkWord::Up)).await;
+    // The line is up with its first frame; an entry needs the manifest, which comes after it.
+    let pump_is_known = || {
+        let state = &heard.lock().unwrap().state;
+        state.as_ref().is_some_and(|s| s.pump.is_some())
+    };
+    until("the pump is known", pump_is_known).await;
 
     let client = watch::EntryClient::connect(url.clone(), "test", "n1", pair).unwrap();
     let mut command = EntryCommand {
