@@ -10,6 +10,7 @@ use mqtt5::broker::{BrokerShutdownHandle, MqttBroker};
 use protocol::topics::PAYLOAD_MAX;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -18,7 +19,7 @@ pub trait EmbeddedBroker: Send + Sync {
     /// Where it listens.
     fn address(&self) -> SocketAddr;
     /// Stops it; returns when its connections are closed.
-    fn stop(self: Box<Self>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn stop(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 /// Why it does not run.
@@ -48,7 +49,7 @@ impl EmbeddedBroker for Mqtt5 {
         self.address
     }
 
-    fn stop(self: Box<Self>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn stop(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             self.shutdown.shutdown();
             let abort = self.task.abort_handle();
@@ -62,11 +63,20 @@ impl EmbeddedBroker for Mqtt5 {
     }
 }
 
+/// A broker on its way.
+pub type Starting = Pin<Box<dyn Future<Output = Result<Box<dyn EmbeddedBroker>, Error>> + Send>>;
+
 /// Starts the broker; port 0 takes a free one.
+///
+/// Behind a pointer: who waits for a plain `async fn` compiles it, and with it the whole broker again.
 ///
 /// # Errors
 /// Where it would be open to other machines without a password, or cannot listen.
-pub async fn start(
+pub fn start(address: SocketAddr, password_file: Option<PathBuf>) -> Starting {
+    Box::pin(begin(address, password_file))
+}
+
+async fn begin(
     address: SocketAddr,
     password_file: Option<PathBuf>,
 ) -> Result<Box<dyn EmbeddedBroker>, Error> {
