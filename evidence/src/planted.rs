@@ -31,6 +31,17 @@ const QUICKLY: [&str; 4] = [
     "profile.dev.package.gateway.opt-level=1",
     "profile.dev.package.record.opt-level=1",
 ];
+/// Packages in which no bug is planted and nobody finds one: the copy has this file and text in place
+/// of these folders. They stay in its workspace for what they depend on: all of that is there
+/// already, with the features that the repository's packages ask for together.
+const EMPTIED: [(&str, &str, &[&str]); 2] = [
+    (
+        "analysis/src/lib.rs",
+        "//! Emptied.\n",
+        &["analysis/src", "analysis/tests"],
+    ),
+    ("src/main.rs", "fn main() {}\n", &["src", "tests"]),
+];
 /// A finder that has not ended by then finds nothing.
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -232,6 +243,10 @@ fn copy_tree(repository: &Path, root: &Path, bugs: &[Bug]) -> anyhow::Result<()>
             wanted.insert(PathBuf::from(name), bytes);
         }
     }
+    for (start, text, folders) in EMPTIED {
+        wanted.retain(|name, _| !folders.iter().any(|folder| name.starts_with(folder)));
+        wanted.insert(start.into(), text.into());
+    }
     let mut crates = BTreeSet::new();
     for bug in bugs {
         for change in &bug.change {
@@ -270,6 +285,13 @@ fn copy_tree(repository: &Path, root: &Path, bugs: &[Bug]) -> anyhow::Result<()>
     for name in ["Cargo.toml", "Cargo.lock"] {
         let bytes = wanted.get_mut(Path::new(name)).context(name)?;
         *bytes = with_own_version(std::str::from_utf8(bytes)?).into_bytes();
+    }
+    // What an older copy had and this one has not: cargo would find it.
+    for gone in EMPTIED.iter().flat_map(|(_, _, folders)| folders.iter()) {
+        let path = root.join(gone);
+        if path.exists() {
+            std::fs::remove_dir_all(&path).with_context(|| path.display().to_string())?;
+        }
     }
     for (name, bytes) in &wanted {
         let path = root.join(name);
@@ -325,17 +347,9 @@ impl Copy {
             repository,
             built: BTreeMap::new(),
         };
-        // All at once: the dependencies then have the features that the repository's tests were built
-        // with, and are not built again. Who finds nothing is left out.
-        let workspace = [
-            "--workspace",
-            "--exclude",
-            "analysis",
-            "--exclude",
-            "thecal",
-        ];
-        let mut args = vec!["test", "--no-run"];
-        args.extend(workspace);
+        // The whole workspace: the dependencies then have the features that the repository's tests
+        // were built with, and are not built again.
+        let mut args = vec!["test", "--no-run", "--workspace"];
         let mut targets = BTreeSet::new();
         for finder in finders {
             if let Finder::Test { target, .. } = finder {
@@ -354,9 +368,14 @@ impl Copy {
         }
         if finders.iter().any(|f| matches!(f, Finder::Lane(_))) {
             // Beside a test: a program alone would have its dependencies without what tests add.
-            let mut args = vec!["build", "--bin", "evidence", "--test", "vectors"];
-            args.extend(workspace);
-            copy.cargo(&args)?;
+            copy.cargo(&[
+                "build",
+                "--workspace",
+                "--bin",
+                "evidence",
+                "--test",
+                "vectors",
+            ])?;
         }
         Ok(copy)
     }
