@@ -21,8 +21,8 @@ const CPU_PERCENT_MAX: u64 = 5;
 /// them, and a machine that others use too is not.
 const WINDOWS_MAX: usize = 3;
 /// A day has at most so many events, one each ten seconds (`facts/firmware.md`).
-const EVENTS_A_DAY_MAX: u64 = 8_640;
-/// A backlog of so many must be there within so long.
+const EVENTS_A_DAY_MAX: u32 = 8_640;
+/// A day's backlog must be there within so long.
 const BACKLOG_WITHIN: Duration = Duration::from_mins(1);
 /// The gateway closes its chain so long after the pump's, to let the last entries in: a rule of its
 /// own, not the line's.
@@ -218,14 +218,21 @@ fn backlog(
     );
     lane.count("backlogs", 1);
     lane.count("backlog_events", arrived.events);
-    let days_worth = arrived.events.div_ceil(EVENTS_A_DAY_MAX).max(1);
+    let within = backlog_within(arrived.events);
     ensure!(
-        took <= BACKLOG_WITHIN * u32::try_from(days_worth)?,
-        "{} events took {} s",
+        took <= within,
+        "{} events took {:.1} s, wanted within {:.1} s",
         arrived.events,
-        took.as_secs()
+        took.as_secs_f64(),
+        within.as_secs_f64()
     );
     Ok(())
+}
+
+/// How long so many events may take: a minute up to a day's, and in proportion beyond.
+fn backlog_within(events: u64) -> Duration {
+    let events = u32::try_from(events).unwrap_or(u32::MAX);
+    BACKLOG_WITHIN.saturating_mul(events.max(EVENTS_A_DAY_MAX)) / EVENTS_A_DAY_MAX
 }
 
 /// The gateway's share of a core while its port is gone, while a port is there and hung up, and
@@ -304,4 +311,19 @@ fn cpu_ticks(pid: u32) -> anyhow::Result<u64> {
     };
     // utime and stime are fields 14 and 15 of the whole; the state, number 3, comes first here.
     Ok(field(11)? + field(12)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_days_events_have_a_minute_and_more_of_them_their_share() {
+        let minute = Duration::from_mins(1);
+        assert_eq!(
+            [0, 1_682, 8_640, 17_280].map(backlog_within),
+            [minute, minute, minute, minute * 2]
+        );
+        assert!(backlog_within(8_641) < minute + Duration::from_millis(10));
+    }
 }
