@@ -2,6 +2,7 @@
 //! repeats to the byte anywhere.
 
 use crate::ledger::{Lane, LaneArgs};
+use crate::promise::in_memory;
 use anyhow::Context;
 use clap::Args;
 use fuzz_bodies::mutate::Mutator;
@@ -33,6 +34,8 @@ pub(crate) fn run(args: &FuzzArgs) -> anyhow::Result<()> {
         return write_seeds(args);
     }
     let mut lane = Lane::start("fuzz", &args.lane)?;
+    // Files of a body are gone before the next: what it waits for a disk finds nothing.
+    let _ = tempfile::env::override_temp_dir(&in_memory());
     let named = |target: &&Target| args.target.as_ref().is_none_or(|name| name == target.name);
     let mut all = Vec::new();
     for target in TARGETS.iter().filter(named) {

@@ -154,16 +154,20 @@ impl Promise {
     }
 }
 
-/// A folder in memory where there is one: recovery syncs, and that is not what is measured.
-pub(crate) fn scratch() -> anyhow::Result<tempfile::TempDir> {
+/// Where folders of no worth are: in memory where there is such a place.
+pub(crate) fn in_memory() -> PathBuf {
     let memory = PathBuf::from("/dev/shm");
-    let base = if memory.is_dir() {
+    if memory.is_dir() {
         memory
     } else {
         std::env::temp_dir()
-    };
+    }
+}
+
+/// A folder in memory where there is one: recovery syncs, and that is not what is measured.
+pub(crate) fn scratch() -> anyhow::Result<tempfile::TempDir> {
     tempfile::Builder::new()
         .prefix("evidence-")
-        .tempdir_in(base)
+        .tempdir_in(in_memory())
         .context("a folder for images")
 }
