@@ -50,9 +50,8 @@ if grep -q '^polars' <<<"$tree"; then die "the bedside build depends on Polars";
 if grep -qE '^(flate2|miniz|zstd|ruzstd|brotli|lz4|bzip2|xz|snap|inflate)' <<<"$tree"; then die "the bedside build holds a decompressor"; fi
 cargo check --locked --no-default-features --features gateway
 
-step "tests"
-cargo test --locked --workspace --no-fail-fast
-
+step "building"
+cargo test --locked --workspace --no-run
 # The program of the lanes is built beside a test, with the features that the tests were built with:
 # no dependency is built twice.
 cargo build --locked --workspace --bins --test vectors
@@ -77,6 +76,9 @@ behind+=($!)
 (renice -n 19 "$BASHPID" >/dev/null && counting_lanes) >"$said/lanes" 2>&1 &
 behind+=($!)
 set +m
+
+step "tests"
+cargo test --locked --workspace --no-fail-fast
 
 step "the pump's image: size, and instructions of an event"
 firmware/scripts/cost.sh
