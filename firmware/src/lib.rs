@@ -15,7 +15,7 @@
 //! people see; [`screen`], by [`font`], draws the face for a small display, [`pad`] is a keypad of
 //! five keys, and [`front`] is both on a board that has them.
 //! [`mod@line`] is the serial line, which reads the pump and cannot change it.
-//! [`station`] is the loop of an image, over [`provisioning`] and, on a bench, the [`rig`].
+//! [`station`] is the loop of an image, over [`provisioning`] and, on a bench, the [`rig`]; [`ring`] is what its interrupts leave it.
 //!
 //! Invariants: an event is in the journal before its tick is shown; no message from outside
 //! reaches [`pump::Pump::handle`]; delivered volume comes from encoder counts and is never rounded
@@ -46,6 +46,7 @@ pub mod pump;
 pub mod ratchet;
 mod recall;
 pub mod rig;
+pub mod ring;
 pub mod score;
 pub mod screen;
 mod seal;

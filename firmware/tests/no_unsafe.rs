@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Where the hardware is touched: one file a board, and the binaries that begin on it.
+/// Where the hardware is touched: a folder a board and one for both, and the binaries that begin on them.
 fn is_of_a_board(path: &Path) -> bool {
     path.starts_with("firmware/boards") || path.starts_with("firmware/src/bin")
 }

@@ -6,18 +6,26 @@
 //! UART 0 is the line to the gateway, UART 1 goes to the rig. The memory is used as NOR flash: a
 //! write clears bits, an erase sets a sector's.
 
+#[path = "../shared/register.rs"]
+mod register;
+#[path = "../shared/reset.rs"]
+mod reset;
+#[path = "../shared/stack.rs"]
+mod stack;
+
 use core::cell::Cell;
-use core::mem::MaybeUninit;
 use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use cortex_m::peripheral::{NVIC, SCB};
+use core::sync::atomic::{AtomicBool, Ordering};
+use cortex_m::peripheral::NVIC;
 use cortex_m_rt::exception;
 use firmware::board::{NvError, SECTOR};
 use firmware::provisioning;
+use firmware::ring::Ring;
 use firmware::station::Hardware;
 use firmware::watchdog::TIMEOUT_MS;
 use protocol::event::BootReason;
 use protocol::time::Uptime;
+use register::{read, write};
 
 /// All clocks of the board.
 pub(crate) const CLOCK_HZ: u32 = 25_000_000;
@@ -38,63 +46,6 @@ const LINE_RECEIVED: i16 = 0;
 const LINE_SENT: i16 = 1;
 const RIG_RECEIVED: i16 = 2;
 const TIMER_OVER: i16 = 8;
-
-fn read(address: usize) -> u32 {
-    // SAFETY: called with addresses of registers of this board alone, which are aligned and there.
-    unsafe { with_exposed_provenance::<u32>(address).read_volatile() }
-}
-
-fn write(address: usize, value: u32) {
-    // SAFETY: as in `read`; no register here makes hardware touch Rust's memory.
-    unsafe { with_exposed_provenance_mut::<u32>(address).write_volatile(value) }
-}
-
-/// Bytes between an interrupt and the loop. One side puts, the other takes.
-struct Ring<const N: usize> {
-    bytes: [AtomicU8; N],
-    put: AtomicUsize,
-    taken: AtomicUsize,
-    dropped: AtomicU32,
-}
-
-impl<const N: usize> Ring<N> {
-    const fn new() -> Self {
-        Self {
-            bytes: [const { AtomicU8::new(0) }; N],
-            put: AtomicUsize::new(0),
-            taken: AtomicUsize::new(0),
-            dropped: AtomicU32::new(0),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.put.load(Ordering::Acquire) == self.taken.load(Ordering::Relaxed)
-    }
-
-    fn put(&self, byte: u8) {
-        let at = self.put.load(Ordering::Relaxed);
-        let full = at.wrapping_sub(self.taken.load(Ordering::Acquire)) >= N;
-        match self.bytes.get(at % N).filter(|_| !full) {
-            Some(room) => {
-                room.store(byte, Ordering::Relaxed);
-                self.put.store(at.wrapping_add(1), Ordering::Release);
-            }
-            None => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    fn take(&self) -> Option<u8> {
-        let at = self.taken.load(Ordering::Relaxed);
-        if self.put.load(Ordering::Acquire) == at {
-            return None;
-        }
-        let byte = self.bytes.get(at % N)?.load(Ordering::Relaxed);
-        self.taken.store(at.wrapping_add(1), Ordering::Release);
-        Some(byte)
-    }
-}
 
 static FROM_LINE: Ring<1024> = Ring::new();
 static FROM_RIG: Ring<512> = Ring::new();
@@ -184,28 +135,6 @@ mod dog {
 static TESTING: AtomicBool = AtomicBool::new(false);
 static BARKED: AtomicBool = AtomicBool::new(false);
 
-/// Why the board is about to reset itself. Kept through a reset, gone with the supply.
-#[unsafe(link_section = ".uninit.RESET_BY")]
-static mut RESET_BY: MaybeUninit<[u32; 2]> = MaybeUninit::uninit();
-const BY_WATCHDOG: u32 = 0x5741_5443;
-const BY_FAULT: u32 = 0x4641_554C;
-
-fn note_reset(by: u32) {
-    // SAFETY: one core; an NMI or a fault that comes between only writes a whole pair of its own.
-    unsafe { (&raw mut RESET_BY).write_volatile(MaybeUninit::new([by, !by])) }
-}
-
-fn take_reset() -> Option<BootReason> {
-    // SAFETY: any bits are two words; read before interrupts are enabled.
-    let [by, not] = unsafe { (&raw const RESET_BY).read_volatile().assume_init() };
-    note_reset(0);
-    match by {
-        BY_WATCHDOG if not == !by => Some(BootReason::Watchdog),
-        BY_FAULT if not == !by => Some(BootReason::Fault),
-        _ => None,
-    }
-}
-
 #[exception]
 unsafe fn NonMaskableInt() {
     if TESTING.load(Ordering::Relaxed) {
@@ -214,19 +143,7 @@ unsafe fn NonMaskableInt() {
         return;
     }
     // Not cleared: only an NMI that still stands at the end of the second span resets the board.
-    note_reset(BY_WATCHDOG);
-}
-
-#[exception]
-unsafe fn HardFault(_: &cortex_m_rt::ExceptionFrame) -> ! {
-    note_reset(BY_FAULT);
-    SCB::sys_reset()
-}
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    note_reset(BY_FAULT);
-    SCB::sys_reset()
+    reset::note(reset::BY_WATCHDOG);
 }
 
 #[exception]
@@ -250,39 +167,6 @@ unsafe impl cortex_m::interrupt::InterruptNumber for Line {
     }
 }
 
-/// The stack's unused part holds this.
-const PAINT: u32 = 0xC0DE_57AC;
-
-unsafe extern "C" {
-    static mut __sheap: u32;
-    static mut _stack_start: u32;
-}
-
-/// The lowest and one beyond the highest address that the stack may use.
-fn stack() -> (usize, usize) {
-    (
-        (&raw const __sheap).expose_provenance(),
-        (&raw const _stack_start).expose_provenance(),
-    )
-}
-
-fn paint_stack() {
-    let (low, _) = stack();
-    let here = 0_u32;
-    // What lies below this function's own frame is not in use.
-    let high = (&raw const here).expose_provenance().saturating_sub(256);
-    for address in (low..high).step_by(4) {
-        write(address, PAINT);
-    }
-}
-
-fn stack_high_water() -> u32 {
-    let (low, high) = stack();
-    let untouched = (low..high).step_by(4).take_while(|a| read(*a) == PAINT);
-    let used = high - low - 4 * untouched.count();
-    u32::try_from(used).unwrap_or(u32::MAX)
-}
-
 /// The board.
 pub(crate) struct Mps2 {
     counter: Cell<(u32, u64)>,
@@ -293,8 +177,8 @@ pub(crate) struct Mps2 {
 impl Mps2 {
     /// Switches everything on. To be called once.
     pub(crate) fn start() -> Self {
-        let reset_by = take_reset();
-        paint_stack();
+        let reset_by = reset::take();
+        stack::begin();
         // The counter counts microseconds.
         write(FPGAIO + 0x1C, CLOCK_HZ / 1_000_000 - 1);
         write(FPGAIO + 0x18, 0);
@@ -319,12 +203,6 @@ impl Mps2 {
         let turns = if now < before { turns + 1 } else { turns };
         self.counter.set((now, turns));
         (turns << 32) | u64::from(now)
-    }
-
-    /// Waits until the line has room, and gives it a byte.
-    pub(crate) fn line_put_waiting(&mut self, byte: u8) {
-        while !LINE_PORT.has_room() {}
-        LINE_PORT.put(byte);
     }
 }
 
@@ -451,14 +329,11 @@ impl Hardware for Mps2 {
     }
 
     fn watchdog_feed(&mut self) {
-        note_reset(0);
+        reset::note(0);
         dog::feed();
     }
 
     fn fares(&self) -> (u32, u32) {
-        (
-            stack_high_water(),
-            FROM_LINE.dropped.load(Ordering::Relaxed),
-        )
+        (stack::high_water(), FROM_LINE.dropped())
     }
 }

@@ -21,7 +21,7 @@ mod cost {
     use firmware::pump::{Input, Pump};
     use firmware::station::{Hardware, RigBoard};
     use protocol::chain::{ChainHead, TagKey};
-    use protocol::event::{BootReason, Delivered, Head, encode};
+    use protocol::event::{BootReason, Delivered, Head};
     use protocol::frame::encode_event;
     use protocol::message::Source;
     use protocol::units::{Concentration, FlowRate, Volume};
@@ -113,7 +113,7 @@ mod cost {
         }
         let mut port = Mps2::start();
         for byte in said.bytes() {
-            port.line_put_waiting(byte);
+            while !port.line_put(byte) {}
         }
         Some(())
     }
@@ -121,7 +121,7 @@ mod cost {
     pub(super) fn end(well: bool) {
         let mut port = Mps2::start();
         for byte in if well { "end\n" } else { "failed\n" }.bytes() {
-            port.line_put_waiting(byte);
+            while !port.line_put(byte) {}
         }
     }
 }
