@@ -135,6 +135,13 @@ fn matrix(
     } else {
         args.cases
     };
+    eprintln!(
+        "{}: {} alterations to draw from, {} of these from number {}",
+        golden.name,
+        all.len(),
+        wanted.min(all.len().saturating_sub(args.skip)),
+        args.skip
+    );
     for (change, n) in all.iter().zip(0..).skip(args.skip).take(wanted) {
         let mut chance = Chance::of(seed, n);
         let with_keys = chance.below(4) == 0;
