@@ -8,15 +8,16 @@
 //!
 //! What this crate promises: nothing is extrapolated and nothing missing is filled in; a drug that
 //! was not delivered cannot fail; the same record under the same settings gives the same bytes. It
-//! reads no clock and no network. Statistics and decision know nothing of Polars: only [`load`] and
-//! the reading functions of [`pain`], [`dose`], [`rescue`] and [`safety`] do, and `tests/borders.rs`
-//! holds that.
+//! reads no clock and no network. Statistics and decision know nothing of Polars: only [`load`],
+//! `entered` and the reading functions of [`pain`], [`dose`], [`rescue`] and [`safety`] do, and
+//! `tests/borders.rs` holds that.
 #![forbid(unsafe_code)]
 
 mod anchor;
 pub mod catheter;
 pub mod decide;
 pub mod dose;
+mod entered;
 pub mod estimate;
 pub mod gaps;
 pub mod input;

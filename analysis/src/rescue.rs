@@ -5,12 +5,12 @@
 //! window; a bolus from the pump is treatment, not rescue. A replaced score is never better than
 //! the observed one.
 
+use crate::entered::{Entered, held};
 use crate::load::{self, Tables};
 use crate::num::{float, millis};
 use crate::pain::{Joining, Valued};
 use crate::trial::Span;
-use polars::prelude::*;
-use std::collections::BTreeSet;
+use polars::prelude::PolarsResult;
 
 /// A dose outside the pump.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,41 +34,21 @@ pub struct Dose {
 /// # Errors
 /// Where a query fails.
 pub fn read(tables: &Tables) -> PolarsResult<Vec<Dose>> {
-    let frame = load::collect(
-        tables
-            .events
-            .clone()
-            .lazy()
-            .filter(col("kind").eq(lit("rescue"))),
-    )?;
-    let text = |name| load::texts(&frame, name).map(Vec::into_iter);
-    let int = |name| load::ints(&frame, name).map(Vec::into_iter);
-    let (mut source, mut drug, mut route) = (text("source")?, text("drug")?, text("route")?);
-    let (mut reason, mut entry) = (text("reason")?, text("entry_id")?);
-    let (mut at, mut boot, mut seq) = (int(crate::schema::AT_MS)?, int("boot")?, int("seq")?);
-    let mut dose = int("dose_mcg")?;
-    let mut scheduled = load::bools(&frame, "scheduled")?.into_iter();
-    let mut seen = BTreeSet::new();
-    Ok((0..frame.height())
-        .filter_map(|_| {
-            let made = Dose {
-                at_ms: at.next().flatten().unwrap_or(0),
-                id: format!(
-                    "{}:{}:{}",
-                    source.next().flatten().unwrap_or_default(),
-                    boot.next().flatten().unwrap_or(0),
-                    seq.next().flatten().unwrap_or(0)
-                ),
-                drug: drug.next().flatten().unwrap_or_default(),
-                dose_mcg: dose.next().flatten().unwrap_or(0),
-                route: route.next().flatten().unwrap_or_default(),
-                rescue: reason.next().flatten().as_deref() == Some("trial_pain")
-                    && scheduled.next().flatten() != Some(true),
-            };
-            let entry = entry.next().flatten().unwrap_or_default();
-            (entry.is_empty() || seen.insert(entry)).then_some(made)
-        })
-        .collect())
+    let Entered { frame, rows } = Entered::of(tables, "rescue")?;
+    let (drug, route) = (load::texts(&frame, "drug")?, load::texts(&frame, "route")?);
+    let reason = load::texts(&frame, "reason")?;
+    let dose_mcg = load::ints(&frame, "dose_mcg")?;
+    let scheduled = load::bools(&frame, "scheduled")?;
+    let dose = |(row, at_ms, id)| Dose {
+        at_ms,
+        id,
+        drug: held(&drug, row).unwrap_or_default(),
+        dose_mcg: held(&dose_mcg, row).unwrap_or(0),
+        route: held(&route, row).unwrap_or_default(),
+        rescue: held(&reason, row).as_deref() == Some("trial_pain")
+            && held(&scheduled, row) != Some(true),
+    };
+    Ok(rows.into_iter().map(dose).collect())
 }
 
 /// The windows that doses open: `(r, r + window]`, in order.

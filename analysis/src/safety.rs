@@ -3,11 +3,11 @@
 //! [`read`] takes the observations out of the tables; the rules are pure. A safety stop overrides
 //! every efficacy verdict. We display and record; nothing here commands a pump.
 
+use crate::entered::{Entered, held};
 use crate::load::{self, Tables};
 use crate::num::{float, millis};
 use crate::protocols::Settings;
-use polars::prelude::*;
-use std::collections::BTreeSet;
+use polars::prelude::PolarsResult;
 
 /// Something that a person saw or measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,36 +40,16 @@ pub struct Sign {
 /// # Errors
 /// Where a query fails.
 pub fn read(tables: &Tables) -> PolarsResult<Vec<Observation>> {
-    let frame = load::collect(
-        tables
-            .events
-            .clone()
-            .lazy()
-            .filter(col("kind").eq(lit("observation"))),
-    )?;
-    let text = |name| load::texts(&frame, name).map(Vec::into_iter);
-    let int = |name| load::ints(&frame, name).map(Vec::into_iter);
-    let (mut source, mut what, mut entry) = (text("source")?, text("what")?, text("entry_id")?);
-    let (mut at, mut boot, mut seq) = (int(crate::schema::AT_MS)?, int("boot")?, int("seq")?);
-    let mut value = int("value_milli")?;
-    let mut seen = BTreeSet::new();
-    Ok((0..frame.height())
-        .filter_map(|_| {
-            let made = Observation {
-                at_ms: at.next().flatten().unwrap_or(0),
-                id: format!(
-                    "{}:{}:{}",
-                    source.next().flatten().unwrap_or_default(),
-                    boot.next().flatten().unwrap_or(0),
-                    seq.next().flatten().unwrap_or(0)
-                ),
-                what: what.next().flatten().unwrap_or_default(),
-                value: float(value.next().flatten().unwrap_or(0)) / 1000.0,
-            };
-            let entry = entry.next().flatten().unwrap_or_default();
-            (entry.is_empty() || seen.insert(entry)).then_some(made)
-        })
-        .collect())
+    let Entered { frame, rows } = Entered::of(tables, "observation")?;
+    let what = load::texts(&frame, "what")?;
+    let value = load::ints(&frame, "value_milli")?;
+    let observation = |(row, at_ms, id)| Observation {
+        at_ms,
+        id,
+        what: held(&what, row).unwrap_or_default(),
+        value: float(held(&value, row).unwrap_or(0)) / 1000.0,
+    };
+    Ok(rows.into_iter().map(observation).collect())
 }
 
 /// The observations of one word, in order.

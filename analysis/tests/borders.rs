@@ -14,6 +14,7 @@ use std::path::Path;
 fn only_the_reading_of_tables_knows_polars() {
     let may = [
         "anchor.rs",
+        "entered.rs",
         "load.rs",
         "pain.rs",
         "dose.rs",
