@@ -4,6 +4,7 @@
 use crate::board::FLASH_SIZE;
 use crate::fault::What;
 use crate::patient::LocalClock;
+use crate::patient::kind::Kind;
 use crate::scenario::Scenario;
 use crate::setup::{Setup, manifest_values};
 use crate::sim::{Error, Simulation};
@@ -56,7 +57,24 @@ pub const HERE: Place<'static> = Place {
 /// # Errors
 /// Where its texts do not fit.
 pub fn manifest(story: &Scenario, place: Place, speed: u32) -> Result<SignedManifest, Error> {
-    let values = manifest_values(story.patient);
+    let simulated = Simulated {
+        patient: story.patient.name().into(),
+        seed: story.seed,
+        speed,
+    };
+    manifest_of(story.patient, place, simulated)
+}
+
+/// The signed manifest of a trial with the values of such a patient's, from [`CLOCK`]'s origin on.
+///
+/// # Errors
+/// Where its texts do not fit.
+pub fn manifest_of(
+    kind: Kind,
+    place: Place,
+    simulated: Simulated,
+) -> Result<SignedManifest, Error> {
+    let values = manifest_values(kind);
     let wrong = |what: &str| Error::Setup(what.into());
     let manifest = Manifest {
         schema: SCHEMA.into(),
@@ -73,11 +91,7 @@ pub fn manifest(story: &Scenario, place: Place, speed: u32) -> Result<SignedMani
         run_in_h: None,
         protocol: "pain-50".into(),
         limits: values.limits,
-        simulated: Some(Simulated {
-            patient: story.patient.name().into(),
-            seed: story.seed,
-            speed,
-        }),
+        simulated: Some(simulated),
     };
     manifest
         .sign(&keys())
