@@ -58,6 +58,10 @@ pub(crate) fn run(args: &PowercutArgs) -> anyhow::Result<()> {
             for what in swept.violations {
                 lane.violation(seed, &what);
             }
+            // To be looked at.
+            for image in swept.kept {
+                let _ = image.keep();
+            }
         }
         seed += 1;
     }
@@ -118,6 +122,8 @@ struct Swept {
     images: u64,
     went_on: u64,
     violations: Vec<String>,
+    /// The image of each; gone when dropped.
+    kept: Vec<tempfile::TempDir>,
 }
 
 impl Case {
@@ -202,6 +208,7 @@ impl Recording {
             all.images += part.images;
             all.went_on += part.went_on;
             all.violations.extend(part.violations);
+            all.kept.extend(part.kept);
         }
         Ok(all)
     }
@@ -249,14 +256,15 @@ impl Recording {
                 let Err(error) = self.promise.hold(folder.path(), &acked, goes_on) else {
                     continue;
                 };
-                let kept = scratch()?.keep();
-                disk.cut(style, &mut chance, &kept)?;
+                let kept = scratch()?;
+                disk.cut(style, &mut chance, kept.path())?;
                 swept.violations.push(format!(
-                    "{:?} after step {at} of {}, {style:?}, acknowledged {acked:?}: {error:#} (image {index}, kept in {})",
+                    "{:?} after step {at} of {}, {style:?}, acknowledged {acked:?}: {error:#} (image {index}, in {})",
                     self.promise.args,
                     self.steps.len(),
-                    kept.display()
+                    kept.path().display()
                 ));
+                swept.kept.push(kept);
                 enough.store(true, Ordering::Relaxed);
                 return Ok(swept);
             }
