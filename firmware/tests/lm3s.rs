@@ -11,11 +11,10 @@
 
 mod emulated;
 
-use emulated::{Board, Folder, LOOKS};
+use emulated::{Board, LOOKS, lm3s, lm3s_folder};
 use firmware::acts::Act;
-use firmware::board::SECTOR;
 use firmware::face::Face;
-use firmware::provisioning::{self, Pace};
+use firmware::provisioning::Pace;
 use firmware::pump::Input;
 use firmware::rig::{FromRig, Health, ToRig};
 use firmware::screen::{HEIGHT, Screen, WIDTH, draw};
@@ -24,26 +23,10 @@ use protocol::event::{AlarmCode, Body, BootReason, Condition, Purpose};
 use protocol::units::FlowRate;
 use std::time::Duration;
 
-/// Of the EEPROM.
-const MEMORY_LEN: usize = 64 * 1024;
 /// What the stack may need at most, bytes.
 const STACK_MAX: u32 = 40_960;
 /// 2026-01-01T06:59:50Z: the day's first question is ten seconds away.
 const BEFORE_SEVEN: u64 = 1_767_250_790_000;
-
-/// A folder with an EEPROM.
-fn folder(name: &str, pace: Pace) -> Folder {
-    let given = usize::try_from(provisioning::SECTORS * SECTOR).unwrap();
-    Folder::new(name, MEMORY_LEN, MEMORY_LEN - given, pace)
-}
-
-fn start(folder: &Folder) -> Board {
-    let memory = folder.memory();
-    let drive = format!("if=none,id=ee,format=raw,file={}", memory.display());
-    let eeprom = "at24c-eeprom,bus=i2c,address=0x50,rom-size=65536,drive=ee";
-    let machine = ["-M", "lm3s6965evb", "-drive", &drive, "-device", eeprom];
-    Board::start(folder, "lm3s", &machine.map(str::to_owned))
-}
 
 impl Board {
     fn key(&mut self, name: &str, down: bool) {
@@ -182,8 +165,8 @@ impl Picture {
 #[test]
 #[ignore = "needs qemu-system-arm"]
 fn ten_is_typed_on_five_keys_and_every_dot_of_the_display_is_as_drawn() {
-    let folder = folder("ten", Pace::Counter);
-    let mut board = start(&folder);
+    let folder = lm3s_folder("ten", Pace::Counter);
+    let mut board = lm3s(&folder);
     board.until_shown("stopped", 0, |face| face.infusing.is_none());
     // In QEMU each line reads as down until it changed once: none of it may count.
     for name in ["up", "down", "left", "right", "ctrl"] {
@@ -243,7 +226,7 @@ fn ten_is_typed_on_five_keys_and_every_dot_of_the_display_is_as_drawn() {
 
     // The power is cut: the memory has it all, and nothing is infused any more.
     drop(board);
-    let mut board = start(&folder);
+    let mut board = lm3s(&folder);
     board.until_shown("stopped after a power cut", 0, |face| {
         face.infusing.is_none()
     });
@@ -265,8 +248,8 @@ fn scores(events: &[Body]) -> Vec<(u8, bool, bool)> {
 #[test]
 #[ignore = "needs qemu-system-arm"]
 fn a_board_whose_sensors_hang_is_reset_by_its_watchdog_and_says_so() {
-    let folder = folder("hangs", Pace::Rig);
-    let mut board = start(&folder);
+    let folder = lm3s_folder("hangs", Pace::Rig);
+    let mut board = lm3s(&folder);
     board.starts_after(None);
     // As long as nobody asks for anything it is well, for longer than its watchdog waits.
     std::thread::sleep(Duration::from_millis(2 * TIMEOUT_MS));

@@ -1,5 +1,5 @@
-//! The end of the stack on the pump's image in QEMU, looked at with a debugger's protocol. `./test.sh`
-//! builds the image and runs this; by hand: `firmware/scripts/build.sh mps2`, then
+//! The end of the stack on both boards' images in QEMU, looked at with a debugger's protocol. `./test.sh`
+//! builds the images and runs this; by hand: `firmware/scripts/build.sh mps2` and `lm3s`, then
 //! `cargo test -p firmware --test stack -- --ignored`.
 #![expect(
     clippy::unwrap_used,
@@ -8,7 +8,7 @@
 
 mod emulated;
 
-use emulated::{Board, Folder, image};
+use emulated::{Board, Folder, image, lm3s, lm3s_folder};
 use firmware::provisioning::Pace;
 use protocol::event::BootReason;
 use std::io::{Read, Write};
@@ -88,10 +88,10 @@ impl Drop for Debugger {
 }
 
 /// Where the image has this.
-fn symbol(name: &str) -> u32 {
+fn symbol(board: &str, name: &str) -> u32 {
     let said = Command::new("readelf")
         .arg("-sW")
-        .arg(image("mps2"))
+        .arg(image(board))
         .output();
     let said = String::from_utf8(said.unwrap().stdout).unwrap();
     let mut lines = said.lines().map(|l| l.split_whitespace());
@@ -100,6 +100,24 @@ fn symbol(name: &str) -> u32 {
         (words.last() == Some(name)).then(|| value.to_owned())
     });
     u32::from_str_radix(&value.unwrap(), 16).unwrap()
+}
+
+fn ends_in_a_reset(name: &str, board: &mut Board) {
+    board.starts_after(None);
+    let mut debugger = Debugger::at(board);
+    // What begins with saving two registers, with room for them, and then with room for one.
+    let (end, main) = (symbol(name, "_stack_end"), symbol(name, "main") & !1);
+    for (room, next) in [(8, main + 2), (4, symbol(name, "HardFault") & !1)] {
+        debugger.set(Debugger::STACK, end + room);
+        debugger.set(Debugger::NEXT, main);
+        debugger.step();
+        let seen = debugger.get(Debugger::NEXT);
+        assert_eq!(seen, next, "{room} bytes of room: at {seen:#x}");
+    }
+    drop(debugger);
+    board.starts_after(Some(BootReason::Fault));
+    let reasons = board.reasons();
+    assert_eq!(reasons, [BootReason::PowerOn, BootReason::Fault]);
 }
 
 #[test]
@@ -112,19 +130,12 @@ fn a_stack_that_runs_out_resets_the_board_before_it_reaches_what_the_pump_knows(
     );
     let machine = ["-M", "mps2-an386,memory-backend=nv", "-object", &memory];
     let mut board = Board::start(&folder, "mps2", &machine.map(str::to_owned));
-    board.starts_after(None);
-    let mut debugger = Debugger::at(&mut board);
-    // What begins with saving two registers, with room for them, and then with room for one.
-    let (end, main) = (symbol("_stack_end"), symbol("main") & !1);
-    for (room, next) in [(8, main + 2), (4, symbol("HardFault") & !1)] {
-        debugger.set(Debugger::STACK, end + room);
-        debugger.set(Debugger::NEXT, main);
-        debugger.step();
-        let seen = debugger.get(Debugger::NEXT);
-        assert_eq!(seen, next, "{room} bytes of room: at {seen:#x}");
-    }
-    drop(debugger);
-    board.starts_after(Some(BootReason::Fault));
-    let reasons = board.reasons();
-    assert_eq!(reasons, [BootReason::PowerOn, BootReason::Fault]);
+    ends_in_a_reset("mps2", &mut board);
+}
+
+#[test]
+#[ignore = "needs qemu-system-arm"]
+fn the_second_boards_stack_that_runs_out_is_a_reset_too() {
+    let folder = lm3s_folder("stack2", Pace::Rig);
+    ends_in_a_reset("lm3s", &mut lm3s(&folder));
 }

@@ -8,6 +8,7 @@
     reason = "helper functions of a test stop it where they fail"
 )]
 
+use firmware::board::SECTOR;
 use firmware::program::Program;
 use firmware::provision::{Limits, Provision};
 use firmware::provisioning::{self, FormatOrder, Given, Pace};
@@ -237,4 +238,22 @@ impl Board {
         });
         assert!(matches!(started, ToRig::Done(_)), "{started:?}");
     }
+}
+
+/// Bytes.
+const EEPROM_LEN: usize = 64 * 1024;
+
+/// A folder with the second board's EEPROM.
+pub fn lm3s_folder(name: &str, pace: Pace) -> Folder {
+    let given = usize::try_from(provisioning::SECTORS * SECTOR).unwrap();
+    Folder::new(name, EEPROM_LEN, EEPROM_LEN - given, pace)
+}
+
+/// The second board.
+pub fn lm3s(folder: &Folder) -> Board {
+    let memory = folder.memory();
+    let drive = format!("if=none,id=ee,format=raw,file={}", memory.display());
+    let eeprom = "at24c-eeprom,bus=i2c,address=0x50,rom-size=65536,drive=ee";
+    let machine = ["-M", "lm3s6965evb", "-drive", &drive, "-device", eeprom];
+    Board::start(folder, "lm3s", &machine.map(str::to_owned))
 }
