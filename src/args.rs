@@ -292,6 +292,10 @@ pub(crate) struct WatchArgs {
     /// Folder of the public keys that are believed [default: everybody at this broker]
     #[arg(long, value_name = "DIR")]
     pub(crate) trust: Option<PathBuf>,
+    /// The secret key of this dashboard, whose public half gateways with `--trust` have: they count
+    /// nobody else as watching [default: made for this run]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
     /// Write the screen as an SVG picture and end: the ward, or with --bed that bed
     #[arg(long, value_name = "FILE")]
     pub(crate) picture: Option<PathBuf>,

@@ -8,6 +8,7 @@ use gateway::clock::Clock;
 use gateway::key_files::{self, Trust};
 use gateway::mqtt::Url;
 use gateway::watch::Heard;
+use protocol::keys::KeyPair;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -19,9 +20,14 @@ pub(crate) fn watch(common: &Common, args: &WatchArgs) -> anyhow::Result<()> {
     if args.trust.is_none() {
         eprintln!("thecal watch: no --trust folder: every sender at this broker is believed");
     }
+    let pair = match &args.key {
+        Some(file) => key_files::load(file).context("--key")?,
+        None => key_files::generate()?,
+    };
     let stop = Stop::on_signals()?;
     let runtime = runtime()?;
-    let dashboard = runtime.block_on(async { Dashboard::connect(&args.broker, &common.site) })?;
+    let dashboard =
+        runtime.block_on(async { Dashboard::connect(&args.broker, &common.site, pair) })?;
     if let Some(path) = &args.picture {
         let trusted = move |key: &_| trust.accepts_reader(key);
         return picture(common, args.bed.as_deref(), path, &dashboard, &trusted);
@@ -101,8 +107,8 @@ pub(crate) struct Dashboard {
 }
 
 impl Dashboard {
-    /// Connects; within a runtime.
-    pub(crate) fn connect(url: &Url, site: &str) -> anyhow::Result<Self> {
+    /// Connects and signs its heartbeats with `pair`; within a runtime.
+    pub(crate) fn connect(url: &Url, site: &str, pair: KeyPair) -> anyhow::Result<Self> {
         let id = format!("dash-{}", std::process::id());
         let (tell, incoming) = channel();
         let heard_by = tell.clone();
@@ -121,7 +127,6 @@ impl Dashboard {
             };
             heard_by.send(news).is_ok()
         };
-        let pair = key_files::generate()?;
         let watch = gateway::watch::watch(url.clone(), site, &id, pair, hear)
             .map_err(|why| anyhow!("{why}"))?;
         Ok(Self {

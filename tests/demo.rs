@@ -168,6 +168,9 @@ fn in_a_terminal_the_dashboard_is_shown_and_the_terminal_is_given_back() {
     let mut keys = pair.master.take_writer().unwrap();
     keys.write_all(b"\r").unwrap();
     until("BED 01");
+    // By then the dashboard has said several times that it lives, and the gateway believes it.
+    until("trial day 1 hour 0");
+    assert!(!sees("NOT BELIEVED"));
     assert!(screen.lock().unwrap().screen().alternate_screen());
     // Ctrl-C ends everything, and nothing is left on the screen.
     keys.write_all(&[3]).unwrap();

@@ -12,7 +12,7 @@ use crate::mqtt::{Answer, Incoming, Link, Message, Url};
 use crate::outbox::{Key, Outbox};
 use crate::store::Store;
 use crate::uplink::{Outgoing, Refusal, Uplink};
-use protocol::keys::{KeyPair, open_json};
+use protocol::keys::{self, KeyPair, open_json};
 use protocol::time::Uptime;
 use protocol::topics::{
     Alarms, CommandReply, DashAlive, EntryCommand, LinkWord, Status, Topic, Topics,
@@ -215,7 +215,8 @@ impl Publisher {
         });
     }
 
-    /// Somebody draws what we send. Who it is does not matter here: a dashboard only shows.
+    /// Somebody draws what we send. Whose key is not trusted here counts as nobody, and is no threat
+    /// either: it asks for nothing.
     fn handle_alive(&mut self, message: &Message) {
         let text = String::from_utf8_lossy(&message.payload);
         let alive = open_json::<DashAlive>(&text, |key| self.trust.accepts_reader(key));
@@ -223,7 +224,7 @@ impl Publisher {
             Ok((alive, _)) if alive.drawing && !message.retained => {
                 self.around.watched_at = self.clock.now().uptime;
             }
-            Ok(_) => {}
+            Ok(_) | Err(keys::Error::NotTrusted(_)) => {}
             Err(_) => self.around.not_believed += 1,
         }
     }

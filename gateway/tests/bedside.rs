@@ -311,3 +311,68 @@ async fn silence_is_shown_as_lost_until_a_frame_comes_and_entries_are_stored_onc
     gateway.stop().await;
     broker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dashboard_without_a_trusted_key_counts_as_nobody_and_is_no_threat() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::new(3);
+    journal.leave_open();
+    let pump = PtyPump::start(Arc::new(journal));
+    let (broker, url) = local_broker("127.0.0.1:0").await;
+    let mut config = gateway_config(folder.path(), &pump.port, &url);
+    let trust = folder.path().join("trust");
+    std::fs::create_dir(&trust).unwrap();
+    let nurse = KeyPair::from_seed([9; 32]);
+    gateway::key_files::save(&trust.join("nurse"), &nurse, false).unwrap();
+    config.trust = Some(trust);
+    let gateway = Gateway::start(config).unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let told = heard.clone();
+    let hear = move |news| {
+        if let watch::Heard::Payload {
+            topic: Topic::Alarms { .. },
+            payload,
+            ..
+        } = news
+        {
+            let text = String::from_utf8(payload).unwrap();
+            told.lock().unwrap().push(text);
+        }
+        true
+    };
+    let stranger = KeyPair::from_seed([8; 32]);
+    let dashboard = watch::watch(url.clone(), "test", "d1", stranger.clone(), hear).unwrap();
+    let any = || !heard.lock().unwrap().is_empty();
+    until("the gateway is there", any).await;
+    for _ in 0..3 {
+        dashboard.alive(true).await;
+    }
+    // What a stranger would enter is one, and comes behind its heartbeats.
+    let client = watch::EntryClient::connect(url, "test", "n1", stranger).unwrap();
+    let command = EntryCommand {
+        entry_id: "e-1".into(),
+        bed: "07".into(),
+        trial: TRIAL.into(),
+        by: "JM".into(),
+        role: "nurse".into(),
+        at_utc_ms: gateway::clock::wall_utc().as_unix_millis(),
+        entry: Entry::Observation {
+            what: "resp_rate".into(),
+            value_milli: 14_000,
+        },
+    };
+    let patience = Duration::from_mins(1);
+    let reply = client.enter("gw-07", &command, patience).await.unwrap();
+    assert_eq!(reply.result, "refused");
+    let says = |words: &str| {
+        heard
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|text| text.contains(words))
+    };
+    until("the alarm", || says("PAYLOADS NOT BELIEVED")).await;
+    assert!(says("SECURITY: 1 PAYLOADS"), "{heard:?}");
+    gateway.stop().await;
+    broker.stop().await;
+}
